@@ -1,1 +1,1 @@
-"""Speed and memory beside other ways to do the same: one script for each subject, and what needs a GPU in ``gpu``."""
+"""Speed and memory compared with other ways to do the same: one script for each subject; ``gpu`` needs a GPU."""

@@ -1,4 +1,4 @@
-"""What the agreement of one pair of partitions costs beside scikit-learn's five functions.
+"""The cost of the agreement of one pair of partitions, compared with scikit-learn's five functions.
 
 Two partitions of 54,569 neurons (the V1 data of the paper) that agree on half of them. ``compare_partitions`` computes
 all five measures from one contingency table; scikit-learn builds one in each of ``adjusted_rand_score``,
@@ -71,7 +71,7 @@ def report_pairs(n: int, repeats: int) -> None:
 
 
 def report_seeds(n: int) -> bool:
-    """1,000 pairs: 46 seeds have 1,035, with the identities of their neurons checked and matched."""
+    """Measure 1,000 pairs (46 seeds have 1,035), with the identities of their neurons checked and matched."""
     rng = np.random.default_rng(1)
     seeds = range(46)
     labels = {seed: make_pair(n, 50)[1] for seed in seeds}

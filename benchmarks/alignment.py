@@ -1,11 +1,11 @@
-"""What it takes to turn readout vectors to a common orientation, beside the plain way to write it.
+"""The cost of turning readout vectors to a common orientation, compared with the plain way to write it.
 
 The plain way shifts every vector in every step, in a tensor of (neurons, orientations, orientations, features), and
 takes distances between all pairs in one matrix, both on the graph of autograd. Ours has a closed form for the distances
-with power 2 and needs no shifted vector; with power 1 it looks at the pairs block by block. Each is measured for some
-steps, one after the other in turn; the memory is that by which a fresh process grows in a step. Then alignments from
-end to end, with the defaults (3 restarts, then the means of groups), each in a process of its own, whose peak is that
-of the whole process. Seconds are those of the processor, divided by the threads, so that other processes count less.
+with power 2 and needs no shifted vector; with power 1 it computes the pairs block by block. Each is measured for some
+steps, in turns; memory is the growth of a fresh process during a step. Complete alignments follow, with the defaults (3
+restarts, then the means of groups), each in its own process, whose total peak is reported. Seconds are those of the
+processor, divided by the threads, so that other processes count less.
 
     python benchmarks/alignment.py --size paper
 """
@@ -59,7 +59,7 @@ class Measured:
 
 
 def plain_objective(vectors: torch.Tensor, angles: torch.Tensor, power: int) -> torch.Tensor:
-    """Return the mean distance between relaxed shifts at temperature 1, as it is written down."""
+    """Return the mean distance between relaxed shifts at temperature 1, as one would write it down."""
     rolled = torch.stack([vectors.roll(k, dims=1) for k in range(ORIENTATIONS)], dim=1)
     shifted = (relaxed_weights(angles, 1.0, ORIENTATIONS)[:, :, None, None] * rolled).sum(dim=1).flatten(1)
     pairs = torch.triu_indices(len(shifted), len(shifted), 1)
@@ -86,8 +86,8 @@ def ways_of(n: int, power: int) -> dict[str, Callable[[torch.Tensor], torch.Tens
 
 
 def growth_here(n: int, power: int, way: str) -> float:
-    """Return by how many MB the memory of this process, a fresh one, grows in a step."""
-    seconds_per_step(ways_of(50, power)[way], 50, 1)  # what torch takes once
+    """Return the growth of this process's memory in a step, MB; to be run in a fresh process."""
+    seconds_per_step(ways_of(50, power)[way], 50, 1)  # what torch allocates once
     objective = ways_of(n, power)[way]
     with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
         file.write("5")  # resets the peak to the present
@@ -97,7 +97,7 @@ def growth_here(n: int, power: int, way: str) -> float:
 
 
 def in_its_own_process(threads: int, n: int, *options: str) -> Any:
-    """Return what this script measures in a fresh process."""
+    """Run this script in a fresh process and return what it measured."""
     command = [sys.executable, __file__, "--threads", str(threads), "--neurons", str(n), *options]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
@@ -109,7 +109,7 @@ def compare(size: Size, threads: int) -> None:
     for power in (2, 1):
         ways = ways_of(n, power)
         for way in ways.values():
-            seconds_per_step(way, n, 1)  # what torch does once
+            seconds_per_step(way, n, 1)  # what torch initialises once
         ours, plain = np.median([[seconds_per_step(way, n, size.steps) for way in ways.values()] for _ in range(3)], 0)
         grown = [in_its_own_process(threads, n, "--step", way, "--power", str(power)) for way in ways]
         print(
@@ -121,7 +121,7 @@ def compare(size: Size, threads: int) -> None:
 def align_here(n: int) -> Measured:
     """Measure one alignment in this process."""
     readouts = simulated_readouts(n, features="dense", noise=1.0, seed=0).readouts
-    RotationAlignment(ORIENTATIONS, n_restarts=1, random_state=0).fit(readouts[:10])  # what torch takes once
+    RotationAlignment(ORIENTATIONS, n_restarts=1, random_state=0).fit(readouts[:10])  # what torch allocates once
     start = time.process_time()
     fitted = RotationAlignment(ORIENTATIONS, random_state=0).fit(readouts)
     seconds = (time.process_time() - start) / torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""How long commands that only read take from start to end, beside what they would import without deferring.
+"""How long commands that only read take from start to end, compared with the imports that they defer.
 
 An embedded server with its own folder is started for the measurement and stopped afterwards. Each command is a fresh
 process; its processor time is compared with that of a process that imports DataJoint and torch, which every command

@@ -1,9 +1,9 @@
-"""What the feature covariance of a model of SENSORIUM's size costs, beside the naive way.
+"""The cost of the feature covariance of a model of SENSORIUM's size, compared with the naive way.
 
 The naive way keeps what every readout receives from the core for all images, (images, neurons, channels), and takes the
-covariance of each neuron with NumPy. Ours streams: with the defaults, of a sample of the neurons, and of all of them.
-All see the same images and run the same core. Each runs in a process of its own, so that its peak is the operating
-system's count of the memory that was really taken; what the process held before, model and images, is subtracted.
+covariance of each neuron with NumPy. Ours streams: with the defaults, over a sample of the neurons, and over all of
+them. All see the same images and run the same core. Each runs in its own process, so that its peak is the operating
+system's count of the memory that was really used; what the process held before, model and images, is subtracted.
 Seconds are those of the processor, divided by the threads, so that other processes count less. The naive way is
 measured on one session, and its seconds multiplied.
 
@@ -52,7 +52,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of one way, the most memory that the process took beside model and images, and a check sum."""
+    """Seconds of one way, the most memory that the process took in addition to model and images, and a checksum."""
 
     seconds: float
     peak_bytes: int
@@ -105,7 +105,7 @@ def peak_bytes() -> int:
 
 def measure_here(way: str, size: Size) -> Measured:
     model, loaders = build(size)
-    with torch.no_grad():  # what torch takes once
+    with torch.no_grad():  # what torch allocates once
         model.core(next(iter(loaders.values()))[0][0][:1])
     before, start = peak_bytes(), time.process_time()
     if way == WAYS[2]:
@@ -121,7 +121,7 @@ def measure_here(way: str, size: Size) -> Measured:
 
 
 def measure(way: str, name: str, threads: int) -> Measured:
-    """Measure one way in a process of its own."""
+    """Measure one way in its own process."""
     command = [sys.executable, __file__, "--size", name, "--threads", str(threads), "--way", way]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Measured(**json.loads(done.stdout.splitlines()[-1]))

@@ -1,8 +1,8 @@
 """Trainings per hour of the demonstration, everything counted: from `december demo` to the report.
 
-It runs in a folder of its own on an embedded server of its own, which is stopped afterwards. By the clock counts what
-the machine has to do beside it, so the processor time of a training and the share of the cores that were busy are
-printed, too. Options are those of `december demo`. To compare two versions, run this in both, in turns.
+It runs in its own folder on its own embedded server, which is stopped afterwards. Wall time depends on what else the
+machine is doing, so the processor time of a training and the share of busy cores are printed, too. Options are those of
+`december demo`. To compare two versions, run this in both, in turns.
 
     python benchmarks/demo.py
     python benchmarks/demo.py --seeds 1 2 --clusters 3 6 --draws 10
@@ -23,16 +23,16 @@ from pathlib import Path
 from december_plugin.database.embedded import EmbeddedServer
 
 OWN_SERVER = {"database.host": "localhost", "database.user": None, "database.password": None, "stores": {}}
-LOOK_SECONDS = 1.0  # between two looks at the load
+LOOK_SECONDS = 1.0  # seconds between two measurements of the load
 TRAININGS = "trainings registered"  # what the demonstration says of their number
 
 
 def run_demo(home: str, options: list[str]) -> tuple[str, list[float]]:
-    """Run the demonstration in a folder; return what it printed, and the machine's load meanwhile."""
+    """Run the demonstration in a folder; return what it printed, and the machine's load during the run."""
     command = [sys.executable, "-m", "december_plugin.cli", "demo", "--folder", str(Path(home) / "demo"), *options]
     loads = []
     with (Path(home) / "output").open("w+", encoding="utf-8") as output:
-        # Not in a lab's database: the settings of the folder in which it runs come before the user's.
+        # Not in a lab's database: the settings of the folder in which it runs take precedence over the user's.
         (Path(home) / "dj_local_conf.json").write_text(json.dumps(OWN_SERVER), encoding="utf-8")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DJ_")}
         environment["DECEMBER_HOME"] = home
@@ -54,7 +54,7 @@ def processor_seconds() -> float:
 
 
 def number_of_trainings(printed: str) -> int:
-    """Return how many trainings the demonstration said that it registered."""
+    """Return the number of trainings that the demonstration says it registered."""
     line = next(line for line in printed.splitlines() if line.endswith(TRAININGS))
     return int(line.removesuffix(TRAININGS).split()[-1])
 

@@ -1,10 +1,10 @@
-"""What one DECEMber step costs beside plain autograd and beside scikit-learn.
+"""The cost of one DECEMber step, compared with plain autograd and with scikit-learn.
 
 One step is the E-step, the clustering loss, its gradient in the readout vectors, and the M-step, on float32 vectors. It
-is compared with the same step written plainly, with a tensor of (neurons, clusters, features) and autograd, where that
+is compared with the same step written plainly, with a tensor of (neurons, clusters, features) and autograd, if that
 fits into memory, and with one EM iteration (E- and M-step, no loss and no gradient) of scikit-learn's GaussianMixture
 with diagonal covariances, on the same float32 vectors and on the same vectors in float64. Measurements take turns;
-times are medians. Memory is the growth of the peak resident memory during two steps, each case in a process of its own.
+times are medians. Memory is the growth of the peak resident memory during two steps, each case in its own process.
 
 The case "functional" is the step on functional embeddings, whose gradient flows to the readout vectors through the root
 of the feature covariance: a product (N, D) x (D, D) before it, and one after. "functional l2" is the step on their
@@ -45,7 +45,7 @@ FUNCTIONAL_TARGET = 1.3  # times the step on readout vectors, at 100 clusters
 MEMORY_TARGET = 500  # MB, at 100 clusters
 DOF = 2.1
 GPU_TARGET = 1.0  # ms
-PAUSE = 0.1  # seconds; the threads of the library measured before go on spinning for a while
+PAUSE = 0.1  # seconds; the threads of the library measured before keep spinning for a while
 
 READOUT = EmbeddingSpace()
 SPACES = {
@@ -73,7 +73,7 @@ def december_step(
     asynchronous: bool | None = None,
     space: EmbeddingSpace = READOUT,
 ) -> Callable[[], tuple[torch.Tensor, ...]]:
-    """Return what does one step and returns loss, gradient, centres and scales."""
+    """Return a function that does one step and returns loss, gradient, centres and scales."""
     vectors = torch.from_numpy(w).to(device).requires_grad_()
     december = DECEMber(*centers.shape, dof=DOF, asynchronous=asynchronous).to(device)
     december.mixture.centers.copy_(torch.from_numpy(centers))
@@ -102,7 +102,7 @@ def step_of_a_gpu(w: np.ndarray, centers: np.ndarray) -> Step:
 
 
 def plain_step(w: np.ndarray, centers: np.ndarray) -> Step:
-    """Run the equations as they stand in the paper, in float32."""
+    """Run the equations as they are in the paper, in float32."""
     vectors = torch.from_numpy(w).requires_grad_()
     means = torch.from_numpy(centers).clone()
     scales = torch.ones_like(means)
@@ -188,7 +188,7 @@ def errors_of_step(n: int, d: int, k: int, *, device: str) -> dict[str, float]:
 
 
 def recorded(step: Step) -> Step:
-    """Record a step as a CUDA graph, after three calls of it, and return what replays it."""
+    """Record a step as a CUDA graph, after three calls, and return the function that replays it."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -233,7 +233,7 @@ def resident_memory() -> dict[str, float]:
 
 
 def growth_of_peak(case: str, n: int, d: int, k: int) -> float:
-    """Peak resident memory of two steps over what the process held before, MB; to be run in a fresh process."""
+    """Peak resident memory of two steps above what the process held before, MB; to be run in a fresh process."""
     warm_up = CASES[case](*make_data(1000, d, k))
     warm_up()
     step = CASES[case](*make_data(n, d, k))
@@ -257,7 +257,7 @@ def show(number: float, unit: str, digits: int) -> str:
 
 
 def report(k: int, seconds: dict[str, float], memory: dict[str, float]) -> list[str]:
-    """Lay out one row per case."""
+    """Return one row per case."""
     step = seconds["DECEMber"]
     notes = {"sklearn32": f"at most {TIME_TARGETS[k]:g} x" if k in TIME_TARGETS else ""}
     if k == 100:
@@ -270,7 +270,7 @@ def report(k: int, seconds: dict[str, float], memory: dict[str, float]) -> list[
 
 
 def report_spaces(k: int, seconds: dict[str, float]) -> str:
-    """Say what the step costs in functional space, relative to that on readout vectors."""
+    """Return the cost of the step in functional space, relative to that on readout vectors."""
     ratios = ", ".join(f"{case} {seconds[case] / seconds['DECEMber']:.2f} x" for case in SPACES)
     target = f" (at most {FUNCTIONAL_TARGET:g} x)" if k == 100 else ""
     return f"{k:>4}  case/DECEMber: {ratios}{target}"

@@ -1,10 +1,10 @@
-"""What HDBSCAN of many neurons takes by our spanning tree, beside scikit-learn's.
+"""The cost of HDBSCAN of many neurons with our spanning tree, compared with scikit-learn's.
 
-scikit-learn compares every two neurons, one pair after the other; ours does so by products of matrices
+scikit-learn compares every two neurons, one pair after another; ours uses products of matrices
 (`december_plugin.clustering.mutual_reachability`) and hands the tree to scikit-learn, which finds the clusters in it.
-Both run on one thread, in a process of their own each; times are the processor's, and memory is what the process grows
-by. Where both run, the benchmark checks that they find the same clusters. The vectors are 20 clusters of unequal width,
-whose principal components decay.
+Both run on one thread, each in its own process; times are the processor's, and memory is the growth of the process. If
+both run, the benchmark checks that they find the same clusters. The vectors are 20 clusters of unequal width, whose
+principal components decay.
 
     python benchmarks/hdbscan.py --neurons 5000 20000 50000 --features 64 --most-for-scikit-learn 20000
 """
@@ -47,7 +47,7 @@ def by_scikit_learn(vectors: npt.NDArray[np.float64]) -> Labels:
 
 
 def by_our_tree(vectors: npt.NDArray[np.float64]) -> Labels:
-    post_hoc.HDBSCAN_NEURONS = 0  # also of so few that they are left to scikit-learn
+    post_hoc.HDBSCAN_NEURONS = 0  # even for so few that they are left to scikit-learn
     return cluster_readouts(vectors, method="hdbscan", min_cluster_size=MIN_CLUSTER_SIZE).labels
 
 
@@ -77,7 +77,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--neurons", type=int, nargs="+", default=[5000, 20_000, 50_000])
     parser.add_argument("--features", type=int, default=64)
-    parser.add_argument("--most-for-scikit-learn", type=int, default=20_000, help="larger sizes are ours alone")
+    parser.add_argument("--most-for-scikit-learn", type=int, default=20_000, help="larger sizes: only ours")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case:

@@ -1,9 +1,9 @@
-"""What it takes to import the readout vectors of 104,171 neurons x 512 features, and to cluster them by k-means.
+"""The cost of importing the readout vectors of 104,171 neurons x 512 features, and of clustering them by k-means.
 
-The array is made up, of the size of MICrONS' published digital twin; everything else is what `december import` and a
-worker do, in a server and a store of their own. Beside it, the array is written once, which any import must do, and
+The array is simulated, with the size of MICrONS' published digital twin; everything else is what `december import` and
+a worker do, with their own server and store. For comparison, the array is written once, which any import must do, and
 clustered by scikit-learn's k-means with as many restarts: times are given as ratios to these. Other work on the machine
-lengthens times by the clock, but hardly those of the processor, which are therefore given, too, with the load.
+lengthens wall times, but hardly processor times, which are therefore given, too, with the load.
 
     python benchmarks/imports.py --neurons 104171 --features 512
 """
@@ -46,7 +46,7 @@ def write_twin(folder: Path, n_neurons: int, n_features: int) -> None:
 
 
 class Seconds(NamedTuple):
-    """By the clock, and of the processor, over all threads of this process."""
+    """Wall time, and processor time over all threads of this process."""
 
     clock: float
     processor: float

@@ -1,9 +1,9 @@
-"""Seconds per epoch of our loaders beside neuralpredictors' file-tree path, on the same recording.
+"""Seconds per epoch of our loaders, compared with neuralpredictors' file-tree path, on the same recording.
 
 A simulated recording of full-size images is written to a temporary folder. Both paths serve its training tier in the
 same order, batch by batch the same numbers, which is checked. neuralpredictors keeps what it has read (its default) and
 transforms every trial again in every epoch; ours is read and transformed once. Epochs take turns, times are medians
-from the second epoch on; the first column says what comes before: our loading of all tiers, their first epoch.
+from the second epoch on; the first column is what precedes them: our loading of all tiers, their first epoch.
 
     python benchmarks/loader.py --trials 600 --epochs 4
 """

@@ -1,9 +1,9 @@
-"""What a step of gradient ascent costs for the images of 512 neurons in one batch, beside one neuron at a time.
+"""The cost of a step of gradient ascent for the images of 512 neurons in one batch, compared with one neuron at a time.
 
-A step is a response, its gradient and the next image. Three ways: as one writes it down, the model's forward pass on
-one image and the gradient of one of its responses (weights get no gradients); ours with one neuron; ours with all of
-them. All use one model of SENSORIUM's size and its images of 36 x 64, and end at the same images. Seconds are those of
-the processor, per image and step, on the CPU, so that other processes count less; ways take turns, and the least of the
+A step is a response, its gradient and the next image. Three ways: the plain one, the model's forward pass on one image
+and the gradient of one of its responses (weights get no gradients); ours with one neuron; ours with all of them. All
+use one model of SENSORIUM's size and its images of 36 x 64, and arrive at the same images. Seconds are those of the
+processor, per image and step, on the CPU, so that other processes count less; ways take turns, and the least of the
 repeats counts.
 
     python benchmarks/mei.py --threads 1

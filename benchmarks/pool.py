@@ -1,12 +1,12 @@
-"""What it costs a worker to find its next job, and what leases cost beside DataJoint's plain reservations.
+"""What it costs a worker to find its next job, and the cost of leases compared with DataJoint's plain reservations.
 
 An embedded server with its own folder is started for the measurement and stopped afterwards. The plan has 25,000
 combinations of dataset, model, trainer and seed; the table of trained models is filled step by step (rows without
 weights). DataJoint's own way fetches all keys that are left before it takes the first one.
 
 The jobs of the second part are as trivial as the tables allow (a summary of a model without weights), in turns: plain
-``populate``, ``populate(reserve_jobs=True)``, one worker from its start to its end. They are measured as the machine
-is, and again while every core is busy with something else.
+``populate``, ``populate(reserve_jobs=True)``, one worker from its start to its end. They are measured with the machine
+as it is, and again while every core is busy with something else.
 
     python benchmarks/pool.py
 """
@@ -77,7 +77,7 @@ def measure_picks(tables: Any, repeats: int) -> list[tuple[int, float, float, fl
 
 
 def plan_summaries(tables: Any, n_jobs: int) -> None:
-    """Leave so many trained models, each with a summary to compute."""
+    """Keep this many trained models, each with a summary to compute."""
     (tables.TrainedModel & "seed > 0").delete_quick()
     keep = (tables.TrainedModel.fetch("KEY"))[:n_jobs]
     (tables.TrainedModel - keep).delete_quick()
@@ -85,7 +85,7 @@ def plan_summaries(tables: Any, n_jobs: int) -> None:
 
 @dataclass(frozen=True)
 class PerJob:
-    """What a trivial job costs: time and processor time of this process (ms), and statements."""
+    """The cost of a trivial job: wall and processor time of this process (ms), and statements."""
 
     wall: float
     cpu: float

@@ -1,10 +1,10 @@
-"""What a training step of the Gaussian readout costs, forward and backward, beside neuralpredictors' readout.
+"""The cost of a training step of the Gaussian readout, forward and backward, compared with neuralpredictors' readout.
 
 The same positions are drawn and the same gradients computed (of the core's output, the positions and their spread, the
 features and the bias) by neuralpredictors' own class, by ours with its ``grid_sample``, and by ours with the fused
 reading. Measurements take turns; times are medians, on the CPU of the processor time, so that other processes count
-less. Memory is what a step allocates at its peak, the core's output and the parameters apart. "auto" says which of the
-two the default setting takes.
+less. Memory is what a step allocates at its peak, without the core's output and the parameters. "auto" is the one of
+the two that the default setting chooses.
 
     python benchmarks/readout.py --threads 1 --repeats 5
 """
@@ -64,7 +64,7 @@ class ReadoutStep:
     kind
         One of :data:`KINDS`.
     size
-        How much is read; the numbers depend on it alone.
+        The size of the problem, which alone determines the numbers.
     device
         Where, "cpu" or "cuda".
     dtype
@@ -96,7 +96,7 @@ class ReadoutStep:
         return responses.detach()
 
     def results(self) -> dict[str, Tensor]:
-        """Return responses and gradients by name, from one more step; there are none for what has no influence."""
+        """Return responses and gradients by name, from one more step; inputs without influence have none."""
         results = {"responses": self(), "maps": self.maps.grad}
         results |= {name: parameter.grad for name, parameter in self.readout.named_parameters()}
         return {name: value for name, value in results.items() if value is not None}
@@ -152,7 +152,7 @@ def peak_megabytes(step: Step, device: str) -> float:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that are made while it is on and still alive, on devices without a counter.
+    """Counts the bytes of the live tensors that were made while it is active, on devices without a counter.
 
     Attributes
     ----------
@@ -166,7 +166,7 @@ class LiveBytes(TorchDispatchMode):
         self._alive: dict[int, Any] = {}
 
     def count(self, tensor: Tensor) -> None:
-        """Count a tensor's memory until nothing holds it."""
+        """Count a tensor's memory until it is freed."""
         storage = tensor.untyped_storage()
         key, size = id(storage), storage.nbytes()
         if key in self._alive:

@@ -1,8 +1,8 @@
-"""What it takes to register a large sweep: 1,000 trainers x 5 seeds, the same again, and extended to 25 seeds.
+"""The cost of registering a large sweep: 1,000 trainers x 5 seeds, the same again, and extended to 25 seeds.
 
-An embedded server with its own folder is started for the measurement and stopped afterwards. Beside it, entries are
-added the way nnfabrik's ``add_entry`` does it, one by one, and the plan row by row, for a part of the sweep; its time
-is scaled up to the whole. Reading and checking the file is timed apart: it needs no database.
+An embedded server with its own folder is started for the measurement and stopped afterwards. For comparison, entries
+are added the way nnfabrik's ``add_entry`` does it, one by one, and the plan row by row, for a part of the sweep; its
+time is scaled up to the whole. Reading and checking the file is timed separately: it needs no database.
 
     python benchmarks/registration.py --trainers 1000 --seeds 5
 """

@@ -1,9 +1,9 @@
-"""What ``december report`` and ``december figures`` cost where a lab has tried hundreds of configurations.
+"""The cost of ``december report`` and ``december figures`` for a lab that has tried hundreds of configurations.
 
 An embedded server with its own folder is started for the measurement and stopped afterwards. Models, their summaries,
 test performances, assignments, agreements, criteria and nulls are inserted as rows, without training anything: by
 default 1,000 assignments of 5,000 neurons in 200 configurations (100 runs of DECEMber, two K, five seeds). The commands
-then run in processes of their own, without the t-SNE, which ``benchmarks/tsne.py`` measures.
+then run in separate processes, without the t-SNE, which ``benchmarks/tsne.py`` measures.
 
     python benchmarks/report.py --runs 100 --counts 4 8
 """
@@ -72,7 +72,7 @@ def open_tables() -> tuple[Any, Any]:
 
 
 def fill(n_runs: int, counts: list[int], n_neurons: int) -> int:
-    """Insert everything that a finished sweep has in its tables; return the number of assignments."""
+    """Insert all rows that a finished sweep has in its tables; return the number of assignments."""
     nnfabrik, tables = open_tables()
     shared = add(nnfabrik, "dataset", {"made": "up"}, "recordings") | add(nnfabrik, "model", {"made": "up"}, "model")
     clustering = tables.Clustering().add_entry("december", skip_duplicates=True)
@@ -135,7 +135,7 @@ def insert_nulls(tables: Any, surrogate: dict[str, str], rng: np.random.Generato
 
 
 def measured(home: str, *words: str) -> tuple[float, float, float]:
-    """Run a command in a process of its own; return its seconds, those of the processor, and the most GiB of memory."""
+    """Run a command in its own process; return its wall and processor seconds, and its peak memory in GiB."""
     command = [sys.executable, "-c", COMMAND, *words, "--schema", SCHEMA, "--nnfabrik", SCHEMA]
     done = subprocess.run(
         command, env=os.environ | {"DECEMBER_HOME": home}, capture_output=True, text=True, check=False

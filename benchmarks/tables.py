@@ -1,9 +1,9 @@
-"""What it costs to store and fetch cluster assignments, and to fill the agreement of many pairs of seeds.
+"""The cost of storing and fetching cluster assignments, and of filling the agreement of many pairs of seeds.
 
 An embedded server with its own folder is started for the measurement and stopped afterwards. The assignments of a model
-of the SENSORIUM 2022 mice (54,569 neurons in 7 sessions) are stored and fetched as the tables do it, and beside that as
-one row per neuron keyed by nnfabrik's whole key, inserted in chunks with the driver's ``executemany``. Times are
-medians. Labels and confidences are random, which compresses worse than real ones.
+of the SENSORIUM 2022 mice (54,569 neurons in 7 sessions) are stored and fetched as the tables do it and, for
+comparison, as one row per neuron keyed by nnfabrik's whole key, inserted in chunks with the driver's ``executemany``.
+Times are medians. Labels and confidences are random, which compresses worse than real ones.
 
     python benchmarks/tables.py --pairs 1000
 """
@@ -149,7 +149,7 @@ def fetch_rows(connection: Any, key: dict[str, Any]) -> int:
 
 
 def measure(n: int, pairs: int, repeats: int) -> dict[str, SimpleNamespace]:
-    """Return seconds of the tables' way and of one row per neuron, by what was measured."""
+    """Return the seconds of the tables' way and of one row per neuron, by measurement."""
     n_seeds = max(repeats + 1, math.ceil((1 + math.sqrt(1 + 8 * pairs)) / 2))
     results = {}
     with embedded_database():

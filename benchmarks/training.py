@@ -1,12 +1,12 @@
-"""Seconds per epoch and memory of a training, beside SENSORIUM's way, on the same data and with the same model.
+"""Seconds per epoch and memory of a training, compared with SENSORIUM's way, on the same data and with the same model.
 
 SENSORIUM's way is what its trainer and neuralpredictors do: the dataset fetches and normalises trial by trial, torch's
 ``DataLoader`` puts batches together, they are copied to the device, readouts sample with ``grid_sample``, the steps are
 a Python loop, and NumPy computes the validation correlation; on a GPU its convolutions are TF32, torch's default. Ours
 is ``baseline_trainer`` with its defaults, in each precision, and ``december_trainer``, whose epochs after the
-pretraining are measured. Both validate after every epoch. Epochs are measured one training after the other, their first
-ones are left out, seconds are medians; on a CPU those of the processor. Memory is the most that torch has taken of a
-GPU's. The correlation is that of the last epoch.
+pretraining are measured. Both validate after every epoch. Epochs are measured one training after another; the first
+ones are left out; seconds are medians, on a CPU of the processor time. Memory is the most that torch has allocated on a
+GPU. The correlation is that of the last epoch.
 
     python benchmarks/training.py --size tiny
     python benchmarks/training.py --size paper --device cuda
@@ -58,7 +58,7 @@ UNMEASURED = 3  # first epochs of every training, in which its memory is claimed
 
 @dataclass(frozen=True)
 class Size:
-    """What is trained on what.
+    """The sizes of data and model.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What one way of training took.
+    """The cost of one way of training.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class Session(Dataset):
         )
 
     def data_info(self) -> dict[str, Any]:
-        """Return what a model must know."""
+        """Return the facts about the data that a model needs."""
         return {
             "input_dimensions": [1, *self.images.shape[1:]],
             "output_dimension": len(self.neurons),
@@ -184,14 +184,14 @@ def draw_sessions(size: Size, device: str) -> dict[str, tuple[np.ndarray, np.nda
         places = torch.randint(maps.shape[2], (size.n_neurons,), generator=generator, device=device)
         responses = torch.poisson(functional.softplus(2 * maps[:, kinds, places]), generator=generator)
         grey = (images * 40 + 128).round().clamp(0, 255).to(torch.uint8)
-        # Responses of two-photon recordings are no whole numbers.
+        # Responses of two-photon recordings are not integers.
         gains = 0.5 + torch.rand(size.n_neurons, generator=generator, device=device)
         sessions[f"session{number + 1}"] = grey.cpu().numpy(), (responses * gains).cpu().numpy()
     return sessions
 
 
 def clock(device: str) -> Callable[[], float]:
-    """Return what tells the time (s): on a CPU that of the process, which other processes do not slow down."""
+    """Return the clock (s): on a CPU that of the process, which other processes do not slow down."""
     return time.perf_counter if device == "cuda" else time.process_time
 
 
@@ -297,7 +297,7 @@ def our_model(sessions: Mapping[str, SlicedSession], size: Size) -> nn.Module:
 
 
 def model_of(data_info: Mapping[str, Mapping[str, Any]], size: Size, **settings: Any) -> nn.Module:
-    """Return our model for sessions of which only these facts are known."""
+    """Return our model for sessions with these facts."""
     return stacked_core_gaussian_readout(
         None,
         0,
@@ -347,12 +347,12 @@ ON_A_CPU = ("ours", "ours, bfloat16", "ours, bfloat16, responses on the host", "
 
 
 def measure(device: str, size: Size, *, ways: Sequence[str] | None = None) -> Iterator[tuple[str, Measured]]:
-    """Yield what each way of training takes, with its name, as it is known.
+    """Yield the cost of each way of training, with its name, as soon as it is known.
 
     Parameters
     ----------
     device
-        ``"cuda"`` or ``"cpu"``, where ways that differ only on a GPU are left out.
+        ``"cuda"``, or ``"cpu"``, on which ways that differ only on a GPU are left out.
     size
         Of data and model.
     ways
@@ -381,7 +381,7 @@ def _measured(train: Callable[[], tuple[list[float], float]], size: Size, device
 
 
 def report(measured: Mapping[str, Measured]) -> list[str]:
-    """Lay out one row for each way."""
+    """Return one row for each way."""
     reference = measured[SENSORIUM]
     lines = []
     for way, each in measured.items():

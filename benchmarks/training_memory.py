@@ -1,8 +1,8 @@
-"""What a training takes of a GPU's memory, by arithmetic: no GPU is needed, and nothing is computed.
+"""The GPU memory of a training, by arithmetic: no GPU is needed, and nothing is computed.
 
-A training step runs on torch's ``meta`` device, where tensors have sizes and no content, and what is alive is counted
+A training step runs on torch's ``meta`` device, where tensors have sizes but no content, and live tensors are counted
 at every operation: parameters, gradients, Adam's moments, what the backward pass keeps, and temporary tensors. Data
-that stay on the device come on top. Not counted are workspaces of cuDNN and the allocator's rounding. SENSORIUM's way
+that stay on the device are added. Workspaces of cuDNN and the allocator's rounding are not counted. SENSORIUM's way
 reads maps with ``grid_sample``; ours with a kernel that keeps a copy of the maps with the channels last.
 
     python benchmarks/training_memory.py --channels 64 128
@@ -98,7 +98,7 @@ def add_gradients(model: nn.Module, data_key: str, size: Size) -> None:
 
 
 def bytes_of_data(size: Size, *, responses: bool) -> int:
-    """Return what the data take on the device: a byte for each pixel, four for each response if they are there."""
+    """Return the bytes of the data on the device: one for each pixel, four for each response if responses are there."""
     trials = size.n_sessions * (size.n_train + size.n_validation)
     return trials * (size.image_shape[0] * size.image_shape[1] + 4 * size.n_neurons * responses)
 

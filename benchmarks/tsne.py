@@ -1,9 +1,9 @@
-"""How long the t-SNE of a figure takes, and how that compares with scikit-learn.
+"""The time of a figure's t-SNE, compared with scikit-learn.
 
 The first measurement is the paper's picture: 2,000 neurons of each of seven mice, readout vectors of 64 channels. The
 second compares with scikit-learn's t-SNE at a smaller size, at the same perplexity and number of iterations, each from
 the same start; both are given the same number of threads. Wall and processor time are printed: on a busy machine the
-wall time is no measure.
+wall time means little.
 
     python benchmarks/tsne.py --n 14000 --compare 3000
 """
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=14_000, help="neurons (default: %(default)s)")
     parser.add_argument("--d", type=int, default=64, help="channels (default: %(default)s)")
-    parser.add_argument("--compare", type=int, default=3000, help="neurons beside scikit-learn (default: %(default)s)")
+    parser.add_argument("--compare", type=int, default=3000, help="neurons in the comparison (default: %(default)s)")
     arguments = parser.parse_args(argv)
     print(
         f"openTSNE {openTSNE.__version__}, scikit-learn {sklearn.__version__}, {arguments.d} channels, "

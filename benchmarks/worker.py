@@ -2,8 +2,8 @@
 
 An embedded server with its own folder is started for the measurement and stopped afterwards. One worker in this process
 trains and tests the same models several times, in turns: with recordings that stay in memory between jobs, and reading
-them anew for every job, both with pretrainings of their own. Everything between the first job and the last counts:
-reading, database, training, storing. What it costs to start a worker's process is printed beside it.
+them again for every job, each with its own pretrainings. Everything between the first job and the last counts: reading,
+database, training, storing. The cost of starting a worker's process is printed, too.
 
     python benchmarks/worker.py
 """
@@ -31,7 +31,7 @@ SETTLE_SECONDS = 2.5  # recordings that were written a moment ago are not kept
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a worker took for its jobs, in seconds."""
+    """The seconds that a worker took for its jobs."""
 
     wall: float
     cpu: float
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         time.sleep(SETTLE_SECONDS)
         taken: dict[str, list[Measurement]] = {way: [] for way in WAYS}
         for number in range(arguments.repeats):
-            for way in list(WAYS)[:: 1 if number % 2 else -1]:  # in turns, also who is first
+            for way in list(WAYS)[:: 1 if number % 2 else -1]:  # in turns, including who is first
                 taken[way].append(measure(tables, folder, WAYS[way]))
     importing = statistics.median(seconds_to_import() for _ in range(arguments.repeats))
     print(f"{n_trainings} trainings of 6 epochs, 4 of them shared, and their tests; one worker\n")

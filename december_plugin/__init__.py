@@ -1,4 +1,4 @@
-"""Functional cell types in digital twins of the visual system, inside nnfabrik and DataJoint.
+"""Functional cell types in digital twins of the visual system, with nnfabrik and DataJoint.
 
 Importing this package opens no database connection, and imports no torch before one of its names is used. It makes
 PyPI's nnfabrik and neuralpredictors importable on current Python (see :mod:`december_plugin.importing.shims`).

@@ -24,9 +24,9 @@ FloatArray = npt.NDArray[np.float64]
 class StudentTMixture(DensityMixin, BaseEstimator):
     """Mixture of Student-t distributions with diagonal scales, fitted by expectation maximisation.
 
-    The mixture of DECEMber, :class:`december_plugin.clustering.student_t_mixture.StudentTMixture`, in the manner of
-    :class:`sklearn.mixture.GaussianMixture`: heavy tails keep outlying samples from dragging the centres. With
-    ``dof -> inf`` it is the Gaussian mixture with diagonal covariances.
+    The mixture of DECEMber, :class:`december_plugin.clustering.student_t_mixture.StudentTMixture`, with the interface
+    of :class:`sklearn.mixture.GaussianMixture`: heavy tails keep outlying samples from dragging the centres. With ``dof
+    -> inf`` it is the Gaussian mixture with diagonal covariances.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class StudentTMixture(DensityMixin, BaseEstimator):
     lower_bound_
         Its mean log likelihood per sample (nats), and ``lower_bounds_`` that of every iteration.
     n_features_in_
-        Number of features ``D``; ``feature_names_in_`` their names, where the samples came as a data frame.
+        Number of features ``D``; ``feature_names_in_`` their names, if the samples came as a data frame.
 
     Raises
     ------
@@ -219,7 +219,7 @@ class StudentTMixture(DensityMixin, BaseEstimator):
     def covariances_(self) -> FloatArray:
         """Variances of the clusters, (K, D)."""
         if not hasattr(self, "scales_"):
-            raise AttributeError("covariances_ is there once the mixture is fitted.")
+            raise AttributeError("covariances_ exists only after the mixture is fitted.")
         return np.asarray(self.scales_ * (self.dof / (self.dof - 2) if self.dof > 2 else math.inf))
 
     def _seed(self) -> int:

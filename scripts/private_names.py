@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Finds imports of private names (``_name``) of december's modules by other modules, and fails if there are any.
 
-Ruff's rule for that (PLC2701) leaves out imports within one package. ::
+Ruff's rule for that (PLC2701) ignores imports within one package. ::
 
     scripts/private_names.py FOLDER...
 """
@@ -29,7 +29,7 @@ def private_imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def main(folders: list[str]) -> int:
-    """Print what is found below the folders; return the exit code."""
+    """Print the private imports found below the folders; return the exit code."""
     code = 0
     for file in sorted(path for folder in folders for path in Path(folder).rglob("*.py")):
         for line, name in private_imports(ast.parse(file.read_text(encoding="utf-8"))):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def version_of_setup(root: Path = ROOT) -> str:
-    """Return the version in ``setup.py``, the one place that has it."""
+    """Return the version in ``setup.py``, the only place that has it."""
     (found,) = re.findall(r'^VERSION = "(.+)"$', (root / "setup.py").read_text(encoding="utf-8"), re.MULTILINE)
     return found
 

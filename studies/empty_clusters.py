@@ -1,15 +1,15 @@
-"""What becomes of clusters that lose their neurons: kept where they are, or put among all neurons again.
+"""What happens to clusters that lose their neurons: kept where they are, or put among all neurons again.
 
 With many clusters and a strong clustering loss, some clusters lose all their neurons. ``empty_clusters="keep"``, the
 default, leaves them where they are; ``"reseed"`` puts them in the middle of all neurons with wide scales, as the
 published code does. Two simulated recordings, a small core with a Gaussian readout, K = 60. For each strength and seed
-both settings go on from the same pretraining.
+both settings continue from the same pretraining.
 
     python studies/empty_clusters.py --seeds 4
     python studies/empty_clusters.py --seeds 4 --dead 10
 
 The second moves the centres of ten clusters away before plain EM on the readout vectors of the pretraining, so that
-they have no neurons whatever the loss does, and reports what becomes of them.
+they have no neurons whatever the loss does, and reports what happens to them.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def after_death(vectors: torch.Tensor, truth: np.ndarray, setting: str, *, n_dea
 
 
 def report_deaths(paths: Sequence[Path], truth: np.ndarray, *, n_seeds: int, n_dead: int) -> None:
-    """Print what becomes of dead clusters on the readout vectors of a pretraining, mean over seeds."""
+    """Print what happens to dead clusters on the readout vectors of a pretraining, mean over seeds."""
     rows: dict[str, list[list[float]]] = {setting: [] for setting in EMPTY_CLUSTERS}
     for seed in range(1, n_seeds + 1):
         loaders = static_loaders([str(path) for path in paths], BATCH_SIZE)
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dead", type=int, help="clusters that lose their neurons, in plain EM; no trainings")
     parser.add_argument("--strengths", nargs="+", default=STRENGTHS, help="of the loss (default: auto 100 1e4)")
     arguments = parser.parse_args(argv)
-    warnings.simplefilter("ignore", UserWarning)  # of strong clustering, which is what is looked at
+    warnings.simplefilter("ignore", UserWarning)  # of strong clustering, which is studied here
     settings = {"max_iter": arguments.max_iter, "weights": arguments.weights}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DECEMBER_PRETRAINING"] = str(Path(folder) / "pretraining")

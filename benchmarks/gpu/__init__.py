@@ -1,6 +1,6 @@
-"""Everything that needs a GPU to be shown, in one short command: ``make gpu``.
+"""Everything that only a GPU can show, in one short command: ``make gpu``.
 
-The parts (:mod:`benchmarks.gpu.parts`) run one after the other, each in a process of its own with a time limit, so that
-a crash or a lack of memory costs one part only. What a part has measured is saved as it ends: a second run goes on
-with the parts that are missing. The modules that run parts import nothing but the standard library.
+The parts (:mod:`benchmarks.gpu.parts`) run one after another, each in its own process with a time limit, so that a
+crash or a lack of memory costs one part only. The measurements of a part are saved when it ends: a second run continues
+with the missing parts. The modules that run parts import nothing but the standard library.
 """

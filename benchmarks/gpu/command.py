@@ -1,4 +1,4 @@
-"""The command: finds the GPU, runs what was not yet measured, prints the table and writes it down."""
+"""The command: finds the GPU, runs what was not yet measured, prints the table and saves it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None, *, parts: Sequence[Part] | None = None) 
     arguments = _parser(parts).parse_args(argv)
     end = time.monotonic() + arguments.seconds
     if arguments.device == "cpu" and not arguments.tiny:
-        _parser(parts).error("--device cpu needs --tiny: a CPU has no figures to give for a GPU.")
+        _parser(parts).error("--device cpu needs --tiny: a CPU cannot give figures for a GPU.")
     folder = arguments.output / ("tiny" if arguments.tiny else "full")
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment()
@@ -69,11 +69,11 @@ def _parser(parts: Sequence[Part]) -> argparse.ArgumentParser:
     )
     names = [part.name for part in parts]
     parser.add_argument("--only", nargs="+", choices=names, metavar="PART", help="only these parts")
-    parser.add_argument("--again", action="store_true", help="measure also what was measured before")
+    parser.add_argument("--again", action="store_true", help="also measure what was measured before")
     parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="install what is missing from wheels in it")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "gpu", metavar="FOLDER", help="for the results")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu tries the benchmark itself out")
-    parser.add_argument("--tiny", action="store_true", help="sizes of a second: no figures for anybody")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: try out the benchmark itself")
+    parser.add_argument("--tiny", action="store_true", help="sizes that take a second: not for reporting")
     parser.add_argument("--seconds", type=float, default=TOTAL_S, help="for everything (default: %(default)s)")
     return parser
 
@@ -96,7 +96,7 @@ def _facts(device: str, tiny: bool, environment: dict[str, str]) -> dict[str, An
 
 
 def _key(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what must be the same for an earlier result to stand."""
+    """Return what must be the same for an earlier result to remain valid."""
     return {name: facts.get(name) for name in ("sources", "device", "driver", "torch", "triton", "tiny")}
 
 
@@ -108,7 +108,7 @@ def _run(
     folder: Path,
     environment: dict[str, str],
 ) -> list[Outcome]:
-    """Return what came of the parts; of those that were not asked for, what is known from before."""
+    """Return the results of the parts; for those that were not requested, the earlier ones."""
     outcomes = []
     for part in parts:
         asked = not arguments.only or part.name in arguments.only
@@ -138,7 +138,7 @@ def _run(
 
 
 def _saved(folder: Path, part: Part, facts: dict[str, Any]) -> Outcome | None:
-    """Return what a part measured before, if it came to its end with the same code on the same card."""
+    """Return what a part measured before, if it finished with the same code on the same card."""
     try:
         values = json.loads((folder / f"{part.name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

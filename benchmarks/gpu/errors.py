@@ -1,4 +1,4 @@
-"""How far a result is from what float64 on the CPU gives."""
+"""The error of a result compared with float64 on the CPU."""
 
 from __future__ import annotations
 

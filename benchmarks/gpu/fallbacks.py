@@ -1,4 +1,4 @@
-"""What does not work here and was replaced by something slower: a training goes on with it, a benchmark says so."""
+"""What does not work here and was replaced by something slower: a training continues, a benchmark says so."""
 
 from __future__ import annotations
 

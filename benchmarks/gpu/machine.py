@@ -1,4 +1,4 @@
-"""Where and of what was measured: the card, its driver, torch, the commit and the source code."""
+"""What was measured, and where: the card, its driver, torch, the commit and the source code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.gpu.running import ROOT
 
 MEASURED = ("december_plugin", "schemas", "benchmarks", "tests")  # the code that decides what is measured
 
-# In a process of its own: it costs seconds, and what it takes on the device is given back.
+# In a separate process: it costs seconds, and the memory that it takes on the device is released.
 PROBE = """
 import json
 facts = {"torch": None, "device": None, "why": ""}

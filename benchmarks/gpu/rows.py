@@ -50,7 +50,7 @@ class Row:
     unit
         Its unit, such as ``"ms"`` or ``"times"``; empty for a relative error.
     target
-        What it should be, None where nothing was promised.
+        The target; None if there is none.
     against
         What it is compared with, in words, e.g. ``"grid_sample: 3.1 ms"``.
     """
@@ -62,7 +62,7 @@ class Row:
     against: str = ""
 
     def is_met(self, *, judged: bool) -> bool | None:
-        """Return whether the target is reached; None without one, or where it is not ``judged`` (Target.everywhere)."""
+        """Return whether the target is reached; None without one, or if it is not ``judged`` (Target.everywhere)."""
         if self.target is None or not (judged or self.target.everywhere):
             return None
         return self.target.is_met(self.value)

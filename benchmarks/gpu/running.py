@@ -1,4 +1,4 @@
-"""A part in a process of its own, with a time limit, and what is known of it afterwards."""
+"""A part in its own process, with a time limit, and its outcome."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Part:
         module = f"{package}.{name}"
         spec = importlib.util.find_spec(module)
         if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(f"{module} is no module.")
+            raise ModuleNotFoundError(f"{module} is not a module.")
         tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
         limits = {
             target.id: ast.literal_eval(node.value)
@@ -63,18 +63,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a part.
+    """The outcome of a part.
 
     Attributes
     ----------
     part
         Its name.
     seconds
-        How long it took, the start of its process included.
+        Its duration in seconds, including the start of its process.
     failure
-        Why it did not come to its end, in words; empty if it did.
+        Why it did not finish, in words; empty if it did.
     rows
-        What it measured, up to the failure if there was one.
+        Its measurements, up to the failure if there was one.
     """
 
     part: str
@@ -96,7 +96,7 @@ class Outcome:
 def run_part(
     part: Part, *, device: str, tiny: bool, limit: float, folder: Path, environment: dict[str, str]
 ) -> Outcome:
-    """Run a part in a process of its own, which is ended, with all that it started, after ``limit`` seconds.
+    """Run a part in its own process, which is ended, with all that it started, after ``limit`` seconds.
 
     Its rows and its output go into ``folder``.
     """

@@ -20,7 +20,7 @@ Cells = tuple[str, str, str, str, str]  # what, value, against, target, met
 
 
 def headline(facts: dict[str, Any]) -> str:
-    """Return where and of what was measured, in one line."""
+    """Return what was measured, and where, in one line."""
     parts = [facts["device"]]
     parts += [f"{facts['memory_gib']} GiB"] if facts.get("memory_gib") else []
     parts += [f"driver {facts['driver']}"] if facts.get("driver") else []
@@ -30,7 +30,7 @@ def headline(facts: dict[str, Any]) -> str:
 
 
 def as_lines(outcomes: Sequence[Outcome], facts: dict[str, Any]) -> list[str]:
-    """Lay the results out for a terminal."""
+    """Return the results as text for a terminal."""
     lines = [headline(facts), ""]
     if facts["tiny"]:
         lines = [NOT_A_GPU, *lines]
@@ -46,7 +46,7 @@ def as_lines(outcomes: Sequence[Outcome], facts: dict[str, Any]) -> list[str]:
 
 
 def as_markdown(outcomes: Sequence[Outcome], facts: dict[str, Any]) -> str:
-    """Lay the results out as a table for the documentation."""
+    """Return the results as a table for the documentation."""
     lines = [f"{headline(facts)}", ""]
     if facts["tiny"]:
         lines = [f"**{NOT_A_GPU}**", "", *lines]

@@ -1,4 +1,4 @@
-"""Seconds and memory of what runs on a device, which goes on working after a call has returned."""
+"""Seconds and memory of work on a device, which continues after a call has returned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Step = Callable[[], object]
 
 
 def synchronize(device: str) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -45,7 +45,7 @@ def seconds_of(steps: Mapping[str, Step], device: str, *, repeats: int, calls: i
 
 
 def peak_bytes(step: Step, device: str) -> int | None:
-    """Return by how much a call raises the memory in use on a GPU at its peak; None on a CPU, which does not count."""
+    """Return by how much a call raises the peak memory in use on a GPU; None on a CPU, which is not measured."""
     if device != "cuda":
         return None
     step()

@@ -1,7 +1,7 @@
-"""Packages that the machine lacks, from a folder of wheels, into a folder of their own.
+"""Packages that the machine lacks, installed from a folder of wheels into a separate folder.
 
-What the machine has, above all its torch, is never touched. A package that it has is installed beside it only if its
-version is not one that december_plugin, or another wheel that is installed, can do with.
+What the machine has, above all its torch, is never touched. A package that it has is installed in addition only if
+december_plugin, or another installed wheel, cannot use its version.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def package_of(wheel: Path) -> str:
 
 
 def needed_wheels(folder: Path) -> list[Path]:
-    """Return the wheels of a folder whose packages this Python does not have in a version that will do.
+    """Return the wheels of a folder whose packages this Python does not have in a suitable version.
 
     Raises
     ------
     WheelsError
-        If there are none in the folder, several of one package, or one is damaged.
+        If the folder has no wheels or several of one package, or if one is damaged.
     """
     wheels = sorted(folder.glob("*.whl"))
     if not wheels:
@@ -87,7 +87,7 @@ def _installed_version(name: str) -> str | None:
 
 
 def _unmet(requirements: Iterable[str]) -> set[str]:
-    """Return the names of the packages that are not there in a version that these requirements allow."""
+    """Return the names of the packages that are not installed in a version that these requirements allow."""
     try:
         from pip._vendor.packaging.requirements import Requirement  # noqa: PLC2701 (packaging itself may not be there)
     except ImportError as error:
@@ -109,7 +109,7 @@ def _requirements_of(wheel: Path) -> list[str]:
             name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
             return Parser().parsestr(archive.read(name).decode("utf-8")).get_all("Requires-Dist") or []
     except (zipfile.BadZipFile, StopIteration) as error:
-        raise WheelsError(f"{wheel} is no wheel ({error or 'no METADATA'}). Collect the wheels again.") from error
+        raise WheelsError(f"{wheel} is not a wheel ({error or 'no METADATA'}). Collect the wheels again.") from error
 
 
 def _own_requirements() -> list[str]:

@@ -1,9 +1,9 @@
 """Trainings per hour of several processes that train on one device, as the workers of a pool do.
 
 Every process trains the same model on its own data with ``baseline_trainer``, and no database. All processes of a run
-are there from the beginning; those that are not measured wait at the end of an epoch. An epoch's duration is what lies
-between two of its ends, so that starts, loading and recording do not count: trainings per hour are those of a pool
-whose workers have trainings enough.
+start at the beginning; those that are not measured wait at the end of an epoch. An epoch's duration is the time between
+two ends of epochs, so that starts, loading and recording do not count: trainings per hour are those of a pool whose
+workers always have a training.
 
     python -m benchmarks.gpu.workers                     # the demo's and the paper's model, 1, 2 and 4 at a time
     python -m benchmarks.gpu.workers --size demo --processes 1 8
@@ -36,13 +36,13 @@ from december_plugin.training.monitor import Monitor, Progress, monitored
 
 PROCESSES = (1, 2, 4)
 PATIENCE = 90.0  # for all that is measured in one way of sharing (s)
-WAITS = None  # said by a process that waits
-GO_ON, PAUSE, END = 10**9, 0, -1  # epochs, as a process is told them
+WAITS = None  # sent by a process that waits
+GO_ON, PAUSE, END = 10**9, 0, -1  # epochs, as sent to a process
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is trained, and what counts as one training.
+    """The model that is trained, and what counts as one training.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Work:
 
     @property
     def trainings(self) -> float:
-        """Of how many trainings one epoch is the part."""
+        """Return the part of a training that one epoch is."""
         return self.share / self.epochs
 
 
@@ -90,7 +90,7 @@ class _EndedError(Exception):
 
 
 class _Turnstile(Monitor):
-    """Sends the time of every epoch's end, and lets the training go on for as many epochs as it is told to."""
+    """Sends the time of every epoch's end, and lets the training continue for as many epochs as it is told."""
 
     def __init__(self, pipe: Connection, n_warm_up: int):
         self.pipe, self.n_left = pipe, n_warm_up
@@ -107,7 +107,7 @@ class _Turnstile(Monitor):
 
 
 def _train(pipe: Connection, device: str, n_processes: int, names: Sequence[str]) -> None:
-    """Train one size after the other, each until told otherwise; what is sent are times, and how it ended."""
+    """Train one size after another, each until told otherwise; send times, and how it ended."""
     torch.set_num_threads(1)
     if device == "cuda" and n_processes > 1:
         total = torch.cuda.get_device_properties(0).total_memory
@@ -134,15 +134,15 @@ class Processes:
     Parameters
     ----------
     number
-        How many there are.
+        Number of processes.
     device
         ``"cuda"`` or ``"cpu"``.
     names
         Of the works, in the order in which they are trained.
     environment
-        What they find in their environment beside the rest.
+        Additional variables of their environment.
     until
-        Value of ``time.monotonic()`` at which nothing is waited for any more.
+        Value of ``time.monotonic()`` at which waiting ends.
     """
 
     def __init__(self, number: int, device: str, names: Sequence[str], environment: dict[str, str], *, until: float):
@@ -161,13 +161,13 @@ class Processes:
             self.processes.append(process)
 
     def until_all_wait(self) -> None:
-        """Read what all of them say until they wait: after the first epochs of a work, or when they were told to."""
+        """Read what all of them send until they wait: after the first epochs of a work, or when they were told to."""
         for pipe in self.pipes:
             while self._said(pipe) is not WAITS:
                 pass
 
     def epochs_per_second(self, number: int, work: Work) -> float:
-        """Return how many epochs the first ``number`` processes end in a second while the others wait."""
+        """Return how many epochs the first ``number`` processes finish in a second while the others wait."""
         used = self.pipes[:number]
         for pipe in used:
             pipe.send(GO_ON)
@@ -182,12 +182,12 @@ class Processes:
             pipe.send(PAUSE)
             while self._said(pipe) is not WAITS:
                 pass
-        last = min(found[-1] for found in ends)  # until then all of them were at work
+        last = min(found[-1] for found in ends)  # until then all of them were working
         within = [[end for end in found if end <= last] for found in ends]
         return sum((len(found) - 1) / (found[-1] - found[0]) for found in within if len(found) > 1)
 
     def next_work(self) -> None:
-        """Let all of them begin the next work, or end after the last."""
+        """Let all of them begin the next work, or finish after the last."""
         for pipe in self.pipes:
             pipe.send(END)
 
@@ -199,7 +199,7 @@ class Processes:
             process.join()
 
     def _said(self, pipe: Any) -> Any:
-        """Return what a process says next; EOFError: it has failed, and its traceback is on stderr."""
+        """Return what a process sends next; EOFError: it has failed, and its traceback is on stderr."""
         if not pipe.poll(max(0.0, self.until - time.monotonic())):
             raise TimeoutError("the time is over, and a process has not ended its epoch")
         return pipe.recv()
@@ -218,7 +218,7 @@ def _in_environment(values: dict[str, str]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Throughput:
-    """What processes on one device do.
+    """The throughput of processes on one device.
 
     Attributes
     ----------
@@ -254,12 +254,12 @@ def measure(
     processes
         Numbers of processes that train at the same time.
     until
-        Value of ``time.monotonic()`` at which it ends with a TimeoutError, and everything that it has started with it.
-        None: 90 s for each way of sharing.
+        Value of ``time.monotonic()`` at which it ends with a TimeoutError, together with everything that it has
+        started. None: 90 s for each way of sharing.
     """
-    with closing(ways(device, max(processes))) as found:  # MPS ends also after an error
+    with closing(ways(device, max(processes))) as found:  # MPS ends even after an error
         for position, (way, environment) in enumerate(found):
-            # One process has nobody to share the device with: once is enough.
+            # A single process does not share the device: once is enough.
             numbers = [number for number in processes if number > 1 or position == 0]
             limit = time.monotonic() + PATIENCE if until is None else until
             running = Processes(max(processes), device, names, environment, until=limit)
@@ -275,7 +275,7 @@ def measure(
 
 
 def ways(device: str, number: int) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield how processes share the device, in words, and what they find in their environment for it."""
+    """Yield how processes share the device, in words, and the variables of their environment for it."""
     if device != "cuda":
         yield "", {}
         return

@@ -1,11 +1,11 @@
 """Clusters as regions of high density: components of a t mixture that paths of high density connect belong together.
 
 A mixture of many components describes the density of the vectors, whatever shape its clusters have. Between the centres
-of any two components lies a path along which the density falls as little as it must; its lowest point is the pass
+of any two components there is a path along which the density falls as little as possible; its lowest point is the pass
 between them. Components are merged over the highest passes first, which gives a tree (t-NEB: Ritzert, Turishcheva et
 al. 2025, "Hierarchical clustering with maximum density paths and mixture models"). The tree is cut at the passes that
-lie deepest below the lower one of the two peaks that they separate, rather than at the lowest ones: those are at the
-rim, where everything is low. Components of few neurons, of which the rim has most, do not become clusters.
+are deepest below the lower of the two peaks that they separate, rather than at the lowest passes: those are at the rim,
+where everything is low. Components of few neurons, of which the rim has most, do not become clusters.
 
 Paths are found by the nudged elastic band in the form of a string (E, Ren and Vanden-Eijnden 2007): points on a path
 climb at right angles to it and are spread out evenly along it again. A point climbs by the fixed-point step of the
@@ -13,7 +13,7 @@ mixture's density,
 
     m(x) = sum_k r_k(x) mu_k / s2_k  /  sum_k r_k(x) / s2_k,    r_k(x) = q_k(x) (nu + D) / (nu + delta_k(x)),
 
-which needs no step size, does not depend on the features' units, and stands still exactly where the gradient of the log
+which needs no step size, does not depend on the features' units, and stops exactly where the gradient of the log
 density is 0, ``grad log p(x) = sum_k r_k(x) (mu_k - x) / s2_k``.
 """
 
@@ -35,8 +35,8 @@ IntArray = npt.NDArray[np.int64]
 N_POINTS = 17  # of a path, both ends included
 MOST_STEPS = 200
 PATIENCE = 10  # steps after which a path must have gained
-LEAST_GAIN = 1e-3  # nat that its lowest point must have risen by meanwhile
-FINER = 4  # points between two of a path at which its density is looked at in the end
+LEAST_GAIN = 1e-3  # nats by which its lowest point must have risen by then
+FINER = 4  # points between two points of a path at which its density is evaluated in the end
 BLOCK_NUMBERS = 2**22  # float64 numbers of one array: 32 MB
 
 
@@ -68,7 +68,7 @@ class MixtureDensity:
             self._constants = np.asarray(mixture.log_constants().cpu()).ravel()
 
     def log_density(self, x: FloatArray) -> FloatArray:
-        """Return the log density (nat, per unit of the features as they were given) at points (P, D) of our units."""
+        """Return the log density (nats, per unit of the original features) at points (P, D) of our units."""
         return self._posterior(x)[0]
 
     def climb(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -132,7 +132,7 @@ def _lowest_points(density: MixtureDensity, starts: FloatArray, ends: FloatArray
 
 
 def _lowest(density: MixtureDensity, paths: FloatArray) -> FloatArray:
-    """Return the lowest log density (B,) along paths (B, P, D), also between their points."""
+    """Return the lowest log density (B,) along paths (B, P, D), including between their points."""
     between = np.arange(FINER)[:, None] / FINER
     finer = paths[:, :-1, None] * (1 - between) + paths[:, 1:, None] * between
     points = np.concatenate([finer.reshape(len(paths), -1, paths.shape[2]), paths[:, -1:]], axis=1)
@@ -157,7 +157,7 @@ def _evenly_spread(paths: FloatArray) -> FloatArray:
     steps = np.linalg.norm(np.diff(paths, axis=1), axis=2)
     along = np.concatenate([np.zeros((len(paths), 1)), np.cumsum(steps, axis=1)], axis=1)
     wanted = along[:, -1:] * np.linspace(0.0, 1.0, n_points)
-    # The segment that every wanted point lies in, and where in it.
+    # The segment that contains each wanted point, and where in it the point is.
     segment = (along[:, None, :] <= wanted[:, :, None]).sum(axis=2) - 1
     segment = np.clip(segment, 0, n_points - 2)
     rows = np.arange(len(paths))[:, None]
@@ -177,7 +177,7 @@ class MergeTree(ArrayRepr):
     heights
         (M - 1,) log density at the pass (nat), descending.
     depths
-        (M - 1,) by how much the pass lies below the lower one of the two clusters' highest centres (nat), at least 0.
+        (M - 1,) by how much the pass is below the lower of the two clusters' highest centres (nats), at least 0.
     """
 
     merged: IntArray
@@ -194,8 +194,8 @@ class MergeTree(ArrayRepr):
         shares
             Shares (M,) of the neurons that the components have.
         min_share
-            A pass that would leave a cluster with a smaller share of the neurons keeps nothing apart, as long as there
-            are others: far from everything else a few neurons have a component that deep passes surround.
+            A pass that would leave a cluster with a smaller share of the neurons is not used as long as there are
+            others: a few neurons far from everything else have a component that deep passes surround.
         """
         return self._apart(n_clusters, shares, (min_share, 0.0))
 
@@ -206,9 +206,9 @@ class MergeTree(ArrayRepr):
     def _apart(
         self, most_clusters: int, shares: FloatArray | None, min_shares: tuple[float, ...], min_depth: float = 0.0
     ) -> IntArray:
-        """Part the components at one pass after the other; with the next smallest share where the first is not enough.
+        """Split the components at one pass after another; use the next smaller share where the first is not enough.
 
-        What is apart stays apart, so that clusters for fewer K are unions of those for more.
+        What is split stays split, so that clusters for fewer K are unions of those for more.
         """
         kept = np.zeros(len(self.merged), dtype=bool)
         clusters = self._without(kept)

@@ -1,12 +1,12 @@
 """k-means on the device of the vectors: scikit-learn's algorithm with scikit-learn's random numbers.
 
-A start is k-means++ by the very steps of ``sklearn.cluster.kmeans_plusplus``, of which only the distances are computed
-on the device: the draws compare random numbers with sums over neurons in the vectors' precision, and would be others if
-the sums were rounded otherwise. From there on, Lloyd's algorithm in float64 has the tolerance, the limit and the
+A start is k-means++ by exactly the steps of ``sklearn.cluster.kmeans_plusplus``; only its distances are computed on the
+device. The draws compare random numbers with sums over neurons in the vectors' precision, and would differ if the sums
+were rounded differently. From then on, Lloyd's algorithm runs in float64 with the tolerance, the limit and the
 relocation of empty clusters of ``sklearn.cluster.KMeans``.
 
-Restarts go together as far as they are small: one product has the distances to the centres of all of them. Those that
-have converged drop out.
+Small restarts run together: one product gives the distances to the centres of all of them. Restarts that have converged
+drop out.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from december_plugin.clustering.distances import BLOCK_NUMBERS_ELSEWHERE, middle
 # scikit-learn's defaults
 MAX_ITER = 300
 TOLERANCE = 1e-4  # of the summed squared shifts of centres, in mean variances of a feature
-TOGETHER_NUMBERS = 2**17  # distances to centres that the restarts which go together have, unless one alone has more
-# Share of an inertia by which rounding may tell apart restarts that found the same clusters in another order.
+TOGETHER_NUMBERS = 2**17  # distances to centres of the restarts that run together, unless a single one has more
+# Share of an inertia by which rounding may distinguish restarts that found the same clusters in another order.
 ROUNDING = 1e-12
 
 
@@ -68,7 +68,7 @@ class DeviceKMeans:
         self._squares = self._centered.square().sum(dim=1)
         if w.device.type == "cpu":
             self._squares = torch.from_numpy(np.einsum("nd,nd->n", *[self._centered.numpy()] * 2))
-        # Beside a vector that is far away, and takes the mean with it, products would lose the others' distances.
+        # Next to a vector that is far away, and pulls the mean with it, products would lose the others' distances.
         self._x = self._centered - middle_vector(self._centered)
 
     def best(self, seeds: Sequence[int], *, n_init: int) -> np.ndarray:

@@ -8,8 +8,8 @@ The three terms are large and nearly cancel, in float32 by up to 0.1 nat of log 
 product runs in float64, over blocks of neurons small enough for the processor's cache, whatever the vectors' own
 precision. Quantities per neuron and cluster are laid out clusters first, ``(K, B)`` for a block of ``B`` neurons.
 
-On a GPU a host that looks at a number waits for everything queued before it. *Asynchronous* distances, of float32
-vectors, never look: there are few large blocks, nothing is checked, and no centre is treated apart for being far away.
+On a GPU a host that reads a number waits for everything queued before it. *Asynchronous* distances, of float32 vectors,
+never read one: there are few large blocks, nothing is checked, and no centre is treated separately for being far away.
 They are measured from a middle of the vectors that a few far ones do not move. Then only far centres have large terms,
 and for their own neurons float64 products lose less than the vectors' float32 has lost already: at a distance of ``r``
 scales, rounding a vector costs about ``1e-7 r`` and the products ``1e-16 r^2``, which is less up to ``r = 1e9``.
@@ -111,7 +111,7 @@ def middle_vector(w: Tensor) -> Tensor:
 
 
 class FiniteVectors:
-    """Which vectors of asynchronous steps were not finite, kept on their device until somebody looks."""
+    """Which vectors of asynchronous steps were not finite, kept on their device until :meth:`check` reads it."""
 
     def __init__(self, w: Tensor) -> None:
         self.n = len(w)
@@ -166,7 +166,7 @@ class ShiftedVectors:
     w
         Vectors (N, D); any graph they have is ignored.
     n_clusters
-        How many clusters K there are: a block leaves room for what there is per neuron and cluster.
+        Number of clusters K: a block leaves room for quantities per neuron and cluster.
     asynchronous
         Whether the host never waits for the device of the vectors, which are float32 or less precise (see above).
     keep_features
@@ -250,7 +250,7 @@ class DiagonalDistances(ShiftedVectors):
         self.move_to(centers, scales)
 
     def move_to(self, centers: Tensor, scales: Tensor) -> None:
-        """Measure from now on to other centres (K, D), with other squared scales (K, D)."""
+        """From now on, measure to other centres (K, D), with other squared scales (K, D)."""
         precisions = scales.detach().double().reciprocal()
         centered = centers.detach().double() - self.shift
         scaled = centered * precisions
@@ -261,7 +261,7 @@ class DiagonalDistances(ShiftedVectors):
         self._slopes: Tensor | None = None
 
     def evaluate(self, features: Tensor) -> Tensor:
-        """Return the squared distances (K, B), float64; rounding can take one that is 0 just below it."""
+        """Return the squared distances (K, B), float64; rounding can make a distance of 0 slightly negative."""
         delta = torch.addmm(self.offsets, self.coefficients, features.t())
         for k, center, precision in self._far:
             delta[k] = (features[:, len(center) :] - center).square() @ precision

@@ -20,7 +20,7 @@ from december_plugin.errors import EmbeddingError, MisfitError
 from december_plugin.validation.checks import check_choice, check_count, check_seed
 
 LARGEST_FLOAT32 = 1e15  # sums of squares of larger float32 values overflow
-DEVICE_NEURONS = 10_000  # fewer are clustered on the CPU also if they are on a GPU
+DEVICE_NEURONS = 10_000  # fewer are clustered on the CPU even if they are on a GPU
 # Of more neurons, or more distances to centres, scikit-learn's restarts one after the other are as fast.
 TOGETHER_NEURONS = 1_000
 TOGETHER_DISTANCES = 8_000
@@ -41,9 +41,9 @@ def kmeans_start(
     """Centres and variances of the best of several k-means clusterings (paper, section 4).
 
     The clusterings are scikit-learn's. Each restart runs on one thread, and the restarts share torch's threads among
-    them: the result does not depend on their number, as k-means' own sums over threads would. Two kinds of vectors go
-    another way to the same clusters, by the same algorithm from the same starts (:mod:`.device_kmeans`): 10,000 and
-    more on a CUDA device are clustered there, and few of float64 (:func:`restarts_go_together`) on the CPU.
+    them: the result does not depend on their number, as k-means' own sums over threads would. Two kinds of vectors are
+    clustered differently, with the same result, by the same algorithm from the same starts (:mod:`.device_kmeans`):
+    10,000 and more on a CUDA device are clustered there, and few of float64 (:func:`restarts_go_together`) on the CPU.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def kmeans_start(
     n_init
         Number of restarts, at least 1; the one with the smallest inertia counts.
     seeds
-        "spawned": each restart has a seed of its own. "joint": they are drawn one after the other from one generator,
+        "spawned": each restart has its own seed. "joint": they are drawn one after another from one generator,
         as by scikit-learn's ``KMeans(n_init=n_init, random_state=seed)``.
     unbiased
         Whether variances have the divisor n - 1 (a single member has none) instead of n.
@@ -100,7 +100,7 @@ def _different_clusters(w: Tensor, n_clusters: int, seeds: list[int], n_init: in
     dtype = working_dtype(w) if check_magnitude(w) < LARGEST_FLOAT32 else torch.float64
     labels = _best_kmeans(w.to(dtype), n_clusters, seeds, n_init=n_init)
     if len(np.unique(labels)) < n_clusters and dtype == torch.float32:
-        # Beside a vector that is far away the others are equal in float32.
+        # Compared with a vector that is far away, the others are equal in float32.
         labels = _best_kmeans(w.double(), n_clusters, seeds, n_init=n_init)
     found = len(np.unique(labels))
     if found == n_clusters:
@@ -117,7 +117,7 @@ def _different_clusters(w: Tensor, n_clusters: int, seeds: list[int], n_init: in
         )
     norms = np.linalg.norm(vectors - np.median(vectors, axis=0), axis=1)
     raise EmbeddingError(
-        f"{finds} {n_different} of them differ, but too little next to the distance of row {int(norms.argmax())}, "
+        f"{finds} {n_different} of them differ, but too little for the distance of row {int(norms.argmax())}, "
         f"which is {norms.max():.2g} from the median vector, where half of all vectors are within "
         f"{np.median(norms):.2g}. Leave out neurons that are so far from all others, or check whether the training "
         "diverged."
@@ -130,10 +130,10 @@ def runs_on_device(w: Tensor) -> bool:
 
 
 def restarts_go_together(w: Tensor, n_clusters: int) -> bool:
-    """Whether the restarts of vectors (N, D) on the CPU go together, and not by scikit-learn one by one.
+    """Whether the restarts of vectors (N, D) on the CPU run together, rather than one by one by scikit-learn.
 
-    In float32 they do not: scikit-learn rounds every step to float32, and now and then a neuron or the best restart
-    would be another.
+    In float32 they do not: scikit-learn rounds every step to float32, and occasionally a neuron's cluster or the best
+    restart would differ.
     """
     few = len(w) <= TOGETHER_NEURONS and len(w) * n_clusters <= TOGETHER_DISTANCES
     return w.dtype == torch.float64 and few
@@ -151,7 +151,7 @@ def _best_kmeans(w: Tensor, n_clusters: int, seeds: list[int], *, n_init: int) -
             return [KMeans(n_clusters, n_init=n_init, random_state=seed).fit(vectors) for seed in some]
 
     with warnings.catch_warnings(), one_thread("blas"):
-        # Fewer distinct vectors than clusters: told as an error by the caller.
+        # Fewer distinct vectors than clusters: the caller raises the error.
         warnings.simplefilter("ignore", ConvergenceWarning)
         n_threads = min(len(seeds), torch.get_num_threads())
         if n_threads == 1:

@@ -1,6 +1,7 @@
-"""scikit-learn on one thread, and without its checks of what was checked before.
+"""scikit-learn on one thread, and without checking again what was checked before.
 
-Both cost small fits more than their arithmetic; and sums over threads are added up in the order in which these finish.
+For small fits, both cost more than the arithmetic; and sums over threads are added up in the order in which the threads
+finish.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def kl_divergence(p: Tensor, log_q: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        A sum and not a mean, nats, scalar. Entries with ``p_ik = 0`` add nothing, and have no gradient, also where
+        A sum and not a mean, nats, scalar. Entries with ``p_ik = 0`` add nothing, and have no gradient, even where
         ``log_q`` is ``-inf``. Differentiable in both.
 
     See Also
@@ -94,7 +94,7 @@ def kl_divergence(p: Tensor, log_q: Tensor) -> Tensor:
     (0.0, 0.6931)
     """
     present = p > 0
-    # Both wheres are needed: an infinity in the branch not taken would still turn the gradient into NaN.
+    # Both torch.where are needed: an infinity in the branch not taken would still turn the gradient into NaN.
     log_ratio = torch.where(present, p, 1).log() - torch.where(present, log_q, 0)
     return torch.where(present, p * log_ratio, 0).sum()
 
@@ -255,9 +255,9 @@ class DECEMber(nn.Module):
     scale_centers, empty_clusters
         As for :meth:`~december_plugin.clustering.student_t_mixture.StudentTMixture.m_step`.
     asynchronous
-        Whether the host never waits for the device in :meth:`loss`, its backward pass and :meth:`m_step`, so that
-        they can be recorded in a CUDA graph after a first call: what is wrong with the vectors is then told by
-        :meth:`check_steps`. Never so for float64 vectors; by default for all others on a CUDA device.
+        Whether the host never waits for the device in :meth:`loss`, its backward pass and :meth:`m_step`, so that they
+        can be recorded in a CUDA graph after a first call: :meth:`check_steps` then reports what is wrong with the
+        vectors. Never for float64 vectors; by default for all others on a CUDA device.
 
     Attributes
     ----------
@@ -369,8 +369,8 @@ class DECEMber(nn.Module):
         Raises
         ------
         EmbeddingError
-            If the vectors are not finite (if asynchronous, :meth:`check_steps` tells), are not (N, ``n_features``), or
-            the clusters were never initialised.
+            If the vectors are not finite (if asynchronous, :meth:`check_steps` raises it), are not (N, ``n_features``),
+            or the clusters were never initialised.
         """
         if not self.is_asynchronous(w):
             w, self._seen, self._by_kernels = self.mixture.check(w), None, False
@@ -389,7 +389,7 @@ class DECEMber(nn.Module):
     def prepare(self, w: Tensor, *, by_kernels: bool) -> None:
         """Prepare for asynchronous steps on as many vectors as ``w`` (N, D), by Triton kernels or plain operations.
 
-        :meth:`loss` does so by itself, with the kernels if they work (:func:`kernels_work`).
+        :meth:`loss` does this automatically, with the kernels if they work (:func:`kernels_work`).
         """
         self._by_kernels, self._seen = by_kernels, FiniteVectors(w)
 
@@ -400,12 +400,12 @@ class DECEMber(nn.Module):
         return w.device.type == "cuda" if self.asynchronous is None else self.asynchronous
 
     def check_steps(self) -> None:
-        """Look at what asynchronous steps noted since the last look; the host waits for the device.
+        """Check what asynchronous steps noted since the last check; the host waits for the device.
 
         Raises
         ------
         EmbeddingError
-            If vectors of an E-step were not finite. The clusters are not finite since then, either.
+            If vectors of an E-step were not finite. The clusters have not been finite since then, either.
         """
         if self._seen is not None:
             self._seen.check()
@@ -416,19 +416,19 @@ class DECEMber(nn.Module):
         Raises
         ------
         EmbeddingError
-            If there was no E-step, or it was of another number of neurons.
+            If there was no E-step, or it had another number of neurons.
         """
         self._m_step(w, self.scale_centers)
 
     def carry_over(self, w: Tensor, moved: Tensor) -> None:
         """Let the clusters follow their neurons to other vectors: E-step on ``w``, exact M-step on ``moved``.
 
-        For a new feature covariance, for instance: distances have changed, and who belongs together has not.
+        For a new feature covariance, for instance: distances have changed, but which neurons belong together has not.
 
         Parameters
         ----------
         w, moved
-            The vectors as they were and as they are, (N, D).
+            The vectors before and after the change, (N, D).
 
         Raises
         ------
@@ -535,7 +535,7 @@ class VanillaDEC(nn.Module):
         return kl_divergence(p.detach() if self.detach_target else p, log_q).to(working_dtype(w))
 
     def m_step(self, w: Tensor) -> None:
-        """Do nothing: the optimizer moves the centres. Here so that both losses are used alike."""
+        """Do nothing: the optimizer moves the centres. It exists so that both losses are used in the same way."""
 
     @torch.no_grad()
     def assign(self, w: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
-"""The methods by which neurons are clustered: what each is called, and what it can be told.
+"""The methods by which neurons are clustered: their names and their settings.
 
-Beside the settings of its method, every clustering has those of :data:`SHARED`, which say what is clustered, and
-:data:`ALIGNMENT`, which says how its vectors are turned to a common orientation before.
+In addition to the settings of its method, every clustering has those of :data:`SHARED`, which say what is clustered,
+and :data:`ALIGNMENT`, which says how its vectors are first turned to a common orientation.
 
 A new method is an entry in :data:`METHODS`, a fit in :mod:`december_plugin.clustering.post_hoc`, and a colour and a
 marker in :mod:`december_plugin.plots.style`; if it has a likelihood, also a score of held-out neurons in
@@ -115,9 +115,9 @@ class StudentTMixtureSettings:
 class HdbscanSettings:
     """HDBSCAN, scikit-learn's (Campello et al. 2013): dense regions, and neurons without a cluster between them.
 
-    It finds the number of clusters, and there is nothing random about it. Distances are Euclidean; in many dimensions
-    regions hardly differ in density, so that it may find one cluster or none. For more than 5,000 neurons the spanning
-    tree is ours, which is the same and takes less time (:mod:`december_plugin.clustering.mutual_reachability`).
+    It finds the number of clusters, and is deterministic. Distances are Euclidean; in many dimensions regions hardly
+    differ in density, so that it may find one cluster or none. For more than 5,000 neurons the spanning tree is
+    computed here: the same tree in less time (:mod:`december_plugin.clustering.mutual_reachability`).
 
     Attributes
     ----------
@@ -129,9 +129,9 @@ class HdbscanSettings:
     cluster_selection_method
         "eom": the clusters that persist over the widest range of densities. "leaf": the smallest ones of the tree.
     cluster_selection_epsilon
-        Clusters that are nearer than this to each other are one (units of the vectors).
+        Clusters that are closer than this to each other are merged (units of the vectors).
     allow_single_cluster
-        Whether one cluster may be the answer.
+        Whether a single cluster may be the result.
     """
 
     min_cluster_size: Annotated[int, Field(ge=2), AS_GIVEN, Says(MIN_CLUSTER_SIZE)] = 25
@@ -147,7 +147,7 @@ class HdbscanSettings:
 class WardSettings:
     """Ward's hierarchical clustering, scikit-learn's: the two clusters whose union adds least variance are merged.
 
-    Clusters for fewer K are unions of those for more. There is nothing random about it.
+    Clusters for fewer K are unions of those for more. Ward's method is deterministic.
 
     Attributes
     ----------
@@ -172,11 +172,11 @@ class TNebSettings:
         Of the mixture, see :class:`~december_plugin.clustering.student_t_mixture.StudentTMixture`.
     n_components
         Components of the mixture, at least as many as clusters; a few for each cluster. The more there are, the deeper
-        are passes within clusters, too.
+        the passes within clusters are as well.
     min_depth
-        In place of the number of clusters: clusters are merged unless the density at the pass between them is at least
-        this far below that at the lower one of their highest centres (nat). Depths grow with the number of features: no
-        value suits all.
+        Instead of the number of clusters: clusters are merged unless the density at the pass between them is at least
+        this far below that at the lower of their highest centres (nats). Depths grow with the number of features: no
+        value suits all data.
     min_share
         Smallest share of the neurons of a cluster, as long as there are enough larger ones, 0 to 1.
     """
@@ -206,12 +206,12 @@ class ClusteringMethod:
     settings
         The class of its settings; None for DECEMber, whose settings are the trainer's.
     has_likelihood
-        Whether it gives neurons that it was not fitted to a likelihood.
+        Whether it assigns a likelihood to neurons to which it was not fitted.
     count
-        Who says the number of clusters: "given" with the clustering, "found" by the method, or "either": the method
-        finds it where the setting ``finds_by`` is given in its place.
+        Where the number of clusters comes from: "given" with the clustering, "found" by the method, or "either": the
+        method finds it if the setting ``finds_by`` is given instead.
     finds_by
-        See there.
+        Name of the setting by which an "either" method finds the number of clusters; "" for all others.
     """
 
     name: str
@@ -308,9 +308,9 @@ ALIGNMENT = "alignment"
 """
 
 ADDED_LATER: Mapping[str, frozenset[str]] = MappingProxyType({"gmm": frozenset({"covariance"})})
-"""Settings that a method has got since clusterings were first stored, by method."""
+"""Settings that were added to a method after clusterings were first stored, by method."""
 
-# Numbers that may be integers, although their default, None, does not say it.
+# Settings that may be given as integers, although their default, None, does not show it.
 _FORMS: Mapping[str, Any] = MappingProxyType({"minimum_test_correlation": 0.0})
 
 SHARED_DEFAULTS: Mapping[str, Any] = MappingProxyType(
@@ -340,24 +340,24 @@ def own_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def embedding_space(settings: Mapping[str, Any]) -> EmbeddingSpace:
-    """Return the space that the settings of a clustering ask for; the default where they say nothing."""
+    """Return the space that the settings of a clustering ask for; the default if they do not say."""
     return EmbeddingSpace(
         **{each.name: settings[each.name] for each in fields(EmbeddingSpace) if each.name in settings}
     )
 
 
 def quality_filter(settings: Mapping[str, Any]) -> QualityFilter:
-    """Return which neurons the settings of a clustering ask for; all where they say nothing."""
+    """Return which neurons the settings of a clustering ask for; all if they do not say."""
     return QualityFilter(**{each.name: settings[each.name] for each in fields(QualityFilter) if each.name in settings})
 
 
 def alignment_recipe(settings: Mapping[str, Any]) -> AlignmentRecipe | None:
-    """Return how the settings of a clustering ask for vectors to be aligned; None where they say nothing.
+    """Return how the settings of a clustering ask for vectors to be aligned; None if they do not say.
 
     Raises
     ------
     SettingsError
-        If there is no such recipe.
+        If the recipe is not allowed.
     """
     given = settings.get(ALIGNMENT)
     if given is None:
@@ -384,13 +384,13 @@ def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, An
     ``1`` and ``1.0`` are the same where the default is a float, and so are tuples and lists, and NumPy's and Python's
     numbers: equal settings must get equal hashes, in every process. Of the settings of :data:`SHARED`,
     :data:`ALIGNMENT` and those of :data:`ADDED_LATER` the ones that have their default are left out, so that
-    clusterings that are older than these settings keep their hashes.
+    clusterings older than these settings keep their hashes.
 
     Raises
     ------
     SettingsError
         For an unknown setting, a value that is not a finite number, a string, a bool, None or a list of these, or an
-        alignment that there is not.
+        alignment that does not exist.
     """
     defaults = METHODS[method].defaults
     known = {**defaults, **SHARED_DEFAULTS} if defaults else defaults
@@ -428,7 +428,7 @@ def _canonical(name: str, value: Any, default: Any) -> Any:
 
 
 def finds_count(method: str, settings: Mapping[str, Any]) -> bool:
-    """Return whether a method finds the number of clusters itself; of an unknown method that is not known, False."""
+    """Return whether a method finds the number of clusters itself; False for an unknown method."""
     described = METHODS.get(method)
     if described is None or described.count == "given":
         return False

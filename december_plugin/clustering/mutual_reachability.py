@@ -2,8 +2,9 @@
 
 HDBSCAN is single linkage by the distance ``max(core_i, core_j, |x_i - x_j|)``, where ``core_i`` is the distance from a
 vector to its k-th nearest one (Campello et al. 2013, "Density-based clustering based on hierarchical density
-estimates"). The minimum spanning tree of this distance tells all clusters. scikit-learn grows it vector by vector, one
-distance at a time, since its trees of boxes rule out nothing in many dimensions. Here, distances are matrix products:
+estimates"). The minimum spanning tree of this distance determines all clusters. scikit-learn grows it vector by vector,
+one distance at a time, since its trees of boxes rule out nothing in many dimensions. Here, distances are matrix
+products:
 
 1. scikit-learn's search in blocks finds the nearest neighbors. Nearly all edges of the tree are between neighbors.
 2. The graph of neighbors has a spanning tree. If the graph is in parts, they are joined first, where samples of them
@@ -11,7 +12,7 @@ distance at a time, since its trees of boxes rule out nothing in many dimensions
 3. A pair of vectors improves a spanning tree only if it is closer than the longest edge of the path between the two. In
    the order in which Prim's algorithm reaches the vectors, that is the longest of the edges by which it reached those
    after the first up to the second: for a block of pairs, an outer maximum. Products in float32 rule out nearly all
-   pairs, by a bound on their rounding errors; float64 decides about the others.
+   pairs, by a bound on their rounding errors; float64 decides about the rest.
 
 Several pairs are often equally far: a vector reaches as many as there are within its core distance over equally long
 edges. Which of them are in the tree, and in which order they are merged, decides to which cluster a vector between two
@@ -42,7 +43,7 @@ ROWS, COLUMNS = 1024, 2048  # of a block of pairs, which stays in a processor's 
 BLOCK_NUMBERS = 2**22  # float64 numbers of one array: 32 MB
 MOST_EDGES = 2**24  # kept at a time: 400 MB
 SHORTEST = float(np.finfo(np.float64).smallest_subnormal)  # a sparse graph cannot hold edges of length 0
-UNDERFLOW = 1e-30  # squares below it are not told apart in float32
+UNDERFLOW = 1e-30  # float32 cannot distinguish squares below it
 
 
 class Edges(NamedTuple):
@@ -85,8 +86,8 @@ def reachability_tree(vectors: FloatArray, n_samples: int) -> csr_array:
     -------
     csr_array
         Symmetric (N, N), both directions of N - 1 edges: what :class:`sklearn.cluster.HDBSCAN` takes as precomputed
-        distances, with ``min_samples=1``. Equal lengths, and those of 0, are made different by the least that a number
-        can differ, in the order in which scikit-learn sorts them.
+        distances, with ``min_samples=1``. Equal lengths, and those of 0, are made to differ by the smallest possible
+        amount, in the order in which scikit-learn sorts them.
     """
     core, neighbors = _neighbors(vectors, n_samples)
     tree = _spanning_tree(len(vectors), neighbors)
@@ -178,7 +179,7 @@ def _near_pairs(vectors: FloatArray, steps: FloatArray, rows: slice) -> Iterator
         squares += x_squares
         squares += (1 - error) * (y**2).sum(axis=1)
         bounds = np.maximum(_bound(to_last, unit), _bound(longest, unit)) if columns != rows else _bound(longest, unit)
-        # What is not a number because it is too large for float32 is not ruled out.
+        # Pairs whose square overflows float32, and is not a number, are not ruled out.
         first, second = np.nonzero(~(squares >= bounds))
         limits = within[first, second] if columns == rows else np.maximum(to_last[first, 0], longest[second])
         yield rows.start + first, columns.start + second, limits

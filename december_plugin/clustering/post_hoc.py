@@ -72,8 +72,8 @@ def cluster_readouts(
     n_clusters
         Number of clusters K, 1 to N; None or 0 for a method that finds it.
     seed
-        Seed of the fit, 0 to 2**32 - 1. Kept the same for all models that are compared, as in the paper. Without
-        meaning for a method that has nothing random about it.
+        Seed of the fit, 0 to 2**32 - 1. Kept the same for all models that are compared, as in the paper. Irrelevant for
+        a deterministic method.
     **settings
         Settings of the method, see :mod:`december_plugin.clustering.methods`.
 
@@ -156,7 +156,7 @@ def _gmm(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResu
     if len(vectors) < 2:
         raise SettingsError("gmm needs at least two neurons; there is 1.")
     with warnings.catch_warnings(), lean_sklearn():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged`
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` reports it
         try:
             mixture.fit(vectors)
         except ValueError as error:
@@ -197,7 +197,7 @@ def _fitted_t_mixture(w: Tensor, n_components: int, settings: dict[str, Any]) ->
     shape = {name: settings[name] for name in ("dof", "weights", "scale_bounds")}
     mixture = StudentTMixture(n_components, w.shape[1], **shape).to(w.device)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged`
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` reports it
         mixture.fit(w, **{name: settings[name] for name in ("seed", "n_init", "max_iter", "tol")})
     return mixture
 

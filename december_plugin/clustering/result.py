@@ -1,4 +1,4 @@
-"""What every clustering of neurons returns: labels, how sure they are, and how well the fit went."""
+"""What every clustering of neurons returns: labels, their confidences, and the quality of the fit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ClusteringResult(ArrayRepr):
         HDBSCAN leaves.
     confidences
         Largest responsibility of every neuron, (N,) float64, 1 / K to 1; all 1 for a method without responsibilities.
-        Of HDBSCAN how deep the neuron is in its cluster, 0 to 1; 0 without a cluster.
+        For HDBSCAN, how deep the neuron is in its cluster, 0 to 1; 0 without a cluster.
     margins
         Largest minus second largest responsibility, (N,) float64: 0 = undecided between two clusters, 1 = certain.
     n_clusters
@@ -31,8 +31,8 @@ class ClusteringResult(ArrayRepr):
     log_likelihood
         Mean log likelihood per neuron, nats; None for a method without a likelihood.
     converged
-        Whether the fit ended because nothing changed any more, rather than at its largest number of steps; None if
-        that is not known.
+        Whether the fit ended because nothing changed any more, rather than at its maximum number of steps; None if
+        unknown.
 
     Examples
     --------

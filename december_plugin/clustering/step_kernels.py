@@ -1,10 +1,10 @@
 """The DECEMber step on a GPU as Triton kernels between matrix products; importing it needs Triton.
 
 Plain operations read and write tensors of (clusters, neurons) about fifty times in a step, which is most of its time on
-a GPU. Here a program holds all clusters of some neurons in its registers, float64 where the plain step has float64, and
-reads and writes such a tensor once for each of what a step needs: responsibilities, logits' gradients, those of the
-distances, and the weights of the M-step. Sums over neurons are of each program's own, added up in a fixed order: the
-same input gives the same bytes. Nothing waits for the GPU, and shapes alone decide what is launched.
+a GPU. Here a program holds all clusters of some neurons in its registers, in float64 where the plain step uses float64,
+and reads and writes such a tensor once for each quantity that a step needs: responsibilities, logits' gradients, those
+of the distances, and the weights of the M-step. Each program has its own sums over neurons, which are added up in a
+fixed order: the same input gives the same bytes. Nothing waits for the GPU, and shapes alone decide what is launched.
 
 With ``TRITON_INTERPRET=1`` in the environment the kernels run on the CPU, slowly.
 """

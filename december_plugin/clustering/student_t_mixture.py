@@ -39,7 +39,7 @@ WEIGHTS: tuple[str, ...] = get_args(Weights)
 SCALE_CENTERS: tuple[str, ...] = get_args(ScaleCenters)
 EMPTY_CLUSTERS: tuple[str, ...] = get_args(EmptyClusters)
 START_SCALES: tuple[str, ...] = get_args(StartScales)
-PUBLISHED_FLOOR = 1e-8  # of a responsibility in the published code: a cluster without neurons has this much of each
+PUBLISHED_FLOOR = 1e-8  # lower bound of responsibilities in the published code, which empty clusters then have
 
 
 class _Posterior(NamedTuple):
@@ -102,7 +102,7 @@ class StudentTMixture(nn.Module):
         Buffer (K,), float64: ``pi``, sums to 1.
     converged_, n_iter_, log_likelihood_, log_likelihoods_
         Set by :meth:`fit`: whether the best run met ``tol``; its number of M-steps; its mean log likelihood per neuron
-        (nats); and that of every iteration, the start included, a list that never falls.
+        (nats); and that of every iteration, the start included, a list that never decreases.
 
     Raises
     ------
@@ -456,7 +456,7 @@ class StudentTMixture(nn.Module):
         """Fit the mixture by expectation maximisation, several times, and keep the most likely fit.
 
         The first run starts where DECEMber starts, at the best of 20 k-means restarts with this seed; every other run
-        starts at a single k-means of its own.
+        starts at its own single k-means.
 
         Parameters
         ----------
@@ -559,7 +559,7 @@ class StudentTMixture(nn.Module):
         return _log_gammas(nu, d) - d / 2 * math.log(nu * math.pi) - log_scales / 2
 
     def _log_weights(self) -> Tensor:
-        """Log mixing weights (K, 1), finite also where a cluster has lost all its mass."""
+        """Log mixing weights (K, 1), finite even where a cluster has lost all its mass."""
         weights = self.mixing_weights.double()
         return weights.clamp_min(torch.finfo(torch.float64).tiny).log()[:, None]
 

@@ -1,6 +1,6 @@
 """How readout vectors of rotation-equivariant models are turned to a common orientation before they are clustered.
 
-The settings alone, for all who name or store them; what they do is in :mod:`december_plugin.rotation`.
+Only the settings, for code that names or stores them; :mod:`december_plugin.rotation` does the alignment.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class AlignmentRecipe:
         Of the random starts and of the permutations of a control, 0 to 2**32 - 1.
     control
         "none", or which features are permuted before vectors are aligned, see
-        :func:`~december_plugin.rotation.controls.permuted_readouts`: clusters of permuted ones are no types.
+        :func:`~december_plugin.rotation.controls.permuted_readouts`: clusters of permuted vectors are not types.
     """
 
     schedule: Annotated[Schedule, Says(UNKNOWN)] = "ramp"

@@ -1,4 +1,4 @@
-"""Batches of nnfabrik's data loaders: their fields, and a model made ready to be shown them."""
+"""Batches of nnfabrik's data loaders: their fields, and models prepared to be shown them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 INPUT_FIELDS = ("images", "inputs", "videos")
 RESPONSE_FIELDS = ("responses", "targets")
-NO_RESPONSES = ("behavior", "pupil_center")  # what models take beside their inputs
+NO_RESPONSES = ("behavior", "pupil_center")  # what models take in addition to their inputs
 
 
 def split_batch(batch: Any) -> tuple[Tensor, Any, dict[str, Any]]:
@@ -44,7 +44,7 @@ def field_names(batch: Any) -> list[str]:
 
 
 def inputs_and_responses(names: list[str]) -> tuple[str, str]:
-    """Return which of the fields are inputs and responses: those of a known name, or the first and the second."""
+    """Return which of the fields are inputs and responses: those with a known name, or the first and the second."""
     inputs = next((name for name in INPUT_FIELDS if name in names), names[0])
     second = names[1] if len(names) > 1 and names[1] not in (inputs, *NO_RESPONSES) else RESPONSE_FIELDS[0]
     return inputs, next((name for name in RESPONSE_FIELDS if name in names), second)
@@ -78,7 +78,7 @@ def evaluating(model: nn.Module, device: torch.device | None = None) -> Iterator
 
 @contextmanager
 def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let a module answer by another forward pass within the block; one that it had been given is restored after it."""
+    """Replace a module's forward pass within the block; one that it had been given is restored afterwards."""
     before = vars(module).get("forward")
     module.forward = forward
     try:
@@ -91,7 +91,7 @@ def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator
 
 
 def generators_of(loader: Any) -> list[torch.Generator]:
-    """Return the generators that a loader or its samplers own; without one they draw from torch's global generator."""
+    """Return the generators that a loader or its samplers have; without one they draw from torch's global generator."""
     import torch
 
     batch_sampler = getattr(loader, "batch_sampler", None)

@@ -1,4 +1,4 @@
-"""The directions of vectors, with a gradient that a step of a training can afford."""
+"""The directions of vectors, with a gradient that is cheap enough for every training step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Directions(torch.autograd.Function):
-    """``v / ||v||`` of vectors (N, D), or 0 of one that is 0, in few passes over them and with little memory.
+    """``v / ||v||`` of vectors (N, D), or 0 for a vector of zeros, in few passes over them and with little memory.
 
     ``dL/dv = (g - (g . x) x) / ||v||`` with the direction ``x`` and its gradient ``g``; ``g`` where ``v`` is 0.
     """

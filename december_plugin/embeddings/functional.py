@@ -44,7 +44,7 @@ VALUES_AT_ONCE = 1 << 21  # of features in float64: 16 MiB
 
 
 class CovarianceEstimate(NamedTuple):
-    """A feature covariance, and of how much it was estimated.
+    """A feature covariance, and the numbers of stimuli and neurons from which it was estimated.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ def feature_covariance(
         How many images, or clips of movies, of all sessions together, drawn at random, as many of each session and at
         least 10 of each; None for all. Every frame of a clip that the core returns is a stimulus.
     max_neurons
-        Of at most how many neurons, drawn at random from all sessions; None for all.
+        Number of neurons at most, drawn at random from all sessions; None for all.
     seed
         Of both samples: the same seed gives the same bytes on the CPU.
 
@@ -168,9 +168,9 @@ def functional_embeddings(
     model, batches, n_images, max_neurons, seed
         As of :func:`feature_covariance`.
     normalize
-        "none": in standard deviations of the drive. "l2": directions, vectors of length 1, whose inner products are
-        the correlations of drives over stimuli, for neurons at one place; they say what a neuron is tuned to and not
-        how strongly it is driven.
+        "none": in standard deviations of the drive. "l2": directions, vectors of length 1, whose inner products are the
+        correlations of drives over stimuli, for neurons at one place; they say what a neuron is tuned to, but not how
+        strongly it is driven.
     unit_ids
         As of :func:`~december_plugin.embeddings.readout_vectors.readout_embeddings`; None: those that the loaders
         know, if they know them of all sessions.
@@ -220,7 +220,7 @@ def functional_embeddings(
 
 
 class _PooledSums:
-    """Sums over the stimuli of a session, of which the covariances of its neurons are made.
+    """Sums over the stimuli of a session, from which the covariances of its neurons are computed.
 
     Features are counted from their mean over the first stimuli, so that a large mean costs no digits.
     """
@@ -259,7 +259,7 @@ class _PooledSums:
 def chosen_neurons(model: nn.Module, max_neurons: int | None, seed: int) -> dict[str, Tensor]:
     """Return the positions within their sessions of the neurons over which :func:`feature_covariance` is a mean.
 
-    Sessions of which none is drawn are not there.
+    Sessions of which none is drawn are left out.
     """
     sessions = readout_embeddings(model).sessions
     total = max(rows.stop for rows in sessions.values())
@@ -283,8 +283,8 @@ class Received(NamedTuple):
     core_output, shift
         As of :func:`~december_plugin.embeddings.received_features.core_output_and_shift`.
     inputs, extras
-        The stimuli, as of :func:`~december_plugin.embeddings.stimuli.sampled_stimuli`; None and nothing of stimuli that
-        are shown without any session.
+        The stimuli, as :func:`~december_plugin.embeddings.stimuli.sampled_stimuli` yields them; None and nothing for
+        stimuli that are shown without a session.
     """
 
     data_key: str

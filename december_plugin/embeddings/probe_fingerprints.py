@@ -1,4 +1,4 @@
-"""Fingerprints: what neurons compute, in coordinates that all models share.
+"""Fingerprints: what neurons compute, in coordinates that are the same for all models.
 
 The fingerprint ``F_i = (<w_i, phi(x_t, p_s) - mean over t>)_{t,s}`` is the drive of neuron ``i`` for one fixed set of
 probe stimuli ``x_t`` if it read at the positions ``p_s``. It has the geometry of functional embeddings, and, unlike
@@ -23,7 +23,7 @@ from december_plugin.embeddings.space import EmbeddingSpace, Normalize
 from december_plugin.errors import EmbeddingError, MisfitError
 from december_plugin.validation.checks import check_integer
 
-# Where neurons are made to read, x and y from -1 to 1: away from the edges, of which padding makes features.
+# Where neurons are made to read, x and y from -1 to 1: away from the edges, whose features padding distorts.
 POSITIONS = tuple((x, y) for y in (-0.5, 0.0, 0.5) for x in (-0.5, 0.0, 0.5))
 
 Floats = npt.NDArray[np.float64]
@@ -57,7 +57,7 @@ def fingerprints(
 ) -> ReadoutEmbeddings | list[ReadoutEmbeddings]:
     """Return the fingerprints of all neurons of one model, or of each of several models.
 
-    Of a readout with a mask or with attention, a neuron's weights are taken to a point, too, and its mask is left out.
+    A readout with a mask or with attention is read at points, too: its weights are used and its mask is left out.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def fingerprints(
     positions
         (places, 2): x and y from -1 to 1 in each core's output.
     n_components
-        Keep the coordinates along so many principal components of the neurons of all given models, about 0 and not
-        about the mean, so that angles are kept; None: the fingerprints themselves.
+        Keep the coordinates along this many principal components of the neurons of all given models, about 0 rather
+        than the mean, so that angles are kept; None: the fingerprints themselves.
     normalize
         "l2": directions, divided by the length of the whole fingerprint. "none": in standard deviations of the drive:
         a squared distance is the variance over stimuli of the difference of drives, its mean over positions.
@@ -110,7 +110,7 @@ def fingerprints(
     single = isinstance(models, nn.Module)
     listed: list[nn.Module] = [models] if isinstance(models, nn.Module) else list(models)
     if not listed:
-        raise EmbeddingError("there is no model to take fingerprints of.")
+        raise EmbeddingError("there are no models to compute fingerprints of; give at least one.")
     readouts = [readout_embeddings(model) for model in listed]
     features = [_features(model, probes, _checked(positions)) for model in listed]
     if len({feature.shape[1] for feature in features}) > 1:

@@ -1,4 +1,4 @@
-"""Probe stimuli: what models are shown where no recording is at hand, or several models are to see the same.
+"""Probe stimuli: what models are shown when there is no recording, or when several models must see the same stimuli.
 
 Probes must look like a model's inputs: of its shape, normalised as its training images were. Channels of behaviour are
 kept at their mean; set to arbitrary values they would dominate the features.
@@ -43,9 +43,10 @@ def noise_probes(
     n
         Number of images or clips.
     image_channels
-        How many of the channels are images, the first ones, each with a noise of its own; None: all.
+        How many of the channels are images, the first ones, each with its own noise; None: all.
     behavior
-        Values of the others, in the units that the model takes, best their means over the recording; None: 0.
+        Values of the other channels, in the units that the model takes, ideally their means over the recording; None:
+        0.
     seed
         Of the noise: the same seed gives the same bytes.
 
@@ -102,8 +103,8 @@ def image_probes(
     Parameters
     ----------
     folder
-        Of images (PNG, JPEG, TIFF, BMP) or arrays (.npy, (height, width) or (channels, height, width)), which are read
-        in the order of their names.
+        Folder of images (PNG, JPEG, TIFF, BMP) or arrays (.npy, (height, width) or (channels, height, width)), which
+        are read in the order of their names.
     shape
         (channels, height, width) of a model's input; images must have this height and width.
     n

@@ -1,8 +1,7 @@
 """Extracts readout vectors and neuron identities from any core-readout model or its state dict.
 
-The readout vector ``w_i`` of a neuron is its functional embedding: the weights with which it combines the channels of
-the core's output. What a readout calls its vectors depends on its class; everything that knows about these names and
-shapes is in this module.
+The readout vector ``w_i`` of a neuron holds the weights with which it combines the channels of the core's output. The
+names and shapes of a readout's vectors depend on its class; everything that knows about them is in this module.
 """
 
 from __future__ import annotations
@@ -163,7 +162,7 @@ def readout_embeddings(
     Returns
     -------
     ReadoutEmbeddings
-        Copies: nothing of it changes with the model.
+        Copies: they do not change with the model.
 
     Raises
     ------
@@ -225,7 +224,7 @@ def unit_ids_of(dataloaders: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Raises
     ------
     EmbeddingError
-        If a session has a unit id twice, has some that are no integers, or other ones in another tier.
+        If a session has a unit id twice, unit ids that are not integers, or different ones in different tiers.
     """
     found: dict[str, np.ndarray] = {}
     for data_key, loader in _loaders(dataloaders):
@@ -348,7 +347,7 @@ def _stored_vectors(data_key: str, entries: Mapping[str, Tensor]) -> Tensor:
     if sharing is not None:
         features = features[..., sharing] if features.ndim == 4 else features[sharing]
         features = entries["scales"] * features
-    # A position with three coordinates is a point in space and channels: its features are no mixture of channels.
+    # A position with three coordinates is a point in space and channels: its features do not mix channels.
     position = next((entries[key] for key in ("mu", "mu_ch") if key in entries), None)
     in_channels = position is not None and (position.shape[-1] == 3 or "mu_ch" in entries)
     channels = 0 if in_channels else None
@@ -399,7 +398,7 @@ def _as_rows(
         )
     if channels is not None and (channels == 0 or rows.shape[1] % channels):
         raise EmbeddingError(
-            f"{name} has features of shape {shape}, which are no weights of the core's channels: they cannot be "
+            f"{name} has features of shape {shape}, which are not weights of the core's channels: they cannot be "
             "compared between neurons."
         )
     return rows
@@ -413,6 +412,6 @@ def _neurons_first(shape: tuple[int, ...], name: str, entries: Iterable[str], n_
         return False
     if n_neurons is None or shape[0] == shape[1]:
         raise EmbeddingError(
-            f"{name} has features of shape {shape}, of which it is not clear which axis is the neurons'. {CUSTOM}"
+            f"{name} has features of shape {shape}, and it is not clear which axis is the neurons'. {CUSTOM}"
         )
     return shape[1] != n_neurons

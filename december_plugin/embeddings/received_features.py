@@ -2,8 +2,8 @@
 
 Where a neuron reads depends on the class of its readout: at a point (Gaussian, point-pooled and pyramid readouts), or
 over a mask (factorized and deterministic Gaussian readouts, openretina's) that may change with the image (attention).
-Everything that knows about this is in this module, as what knows about readout vectors is in
-:mod:`~december_plugin.embeddings.readout_vectors`.
+Everything that knows about this is in this module, just as :mod:`~december_plugin.embeddings.readout_vectors` knows
+about readout vectors.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def core_outputs(model: nn.Module, stimuli: Tensor | npt.NDArray[Any]) -> Iterat
         )
     stimuli = tensor_of(stimuli)
     if not len(stimuli):
-        raise EmbeddingError("there are no stimuli to show the model.")
+        raise EmbeddingError("there are no stimuli to show to the model.")
     for few in stimuli.split(max(FEWEST_AT_ONCE, VALUES_AT_ONCE // max(1, stimuli[0].numel()))):
         try:
             yield core(like_parameters(model, few))
@@ -176,7 +176,7 @@ def received_features(
 
 @dataclass(frozen=True)
 class Reading:
-    """Where neurons of a readout read, found once: what each stimulus drives in a neuron of its own costs no more.
+    """Where neurons of a readout read, found once, for many stimuli of which each is shown to its own neuron.
 
     Attributes
     ----------
@@ -205,13 +205,13 @@ class Reading:
         Raises
         ------
         EmbeddingError
-            If the class is unknown, or has features of its own (``embedding_features``).
+            If the class is unknown, or defines its own features (``embedding_features``).
         """
         source = getattr(readout, "_source", None)
         if isinstance(source, nn.Module):
             return cls.of(source, neurons)
         if hasattr(readout, "embedding_features"):
-            raise EmbeddingError(f"{type(readout).__name__} has features of its own: where it reads is not known.")
+            raise EmbeddingError(f"{type(readout).__name__} defines its own features, so where it reads is unknown.")
         with torch.no_grad():
             if hasattr(readout, "attention"):
                 last: Any = readout.attention[-1]  # type: ignore[index]
@@ -279,11 +279,11 @@ def features_at(readout: nn.Module, core_output: Tensor, positions: Tensor) -> T
     Raises
     ------
     EmbeddingError
-        If the readout is of another package and has features of its own, or the core's output has another shape.
+        If the readout is of another package and defines its own features, or the core's output has another shape.
     """
     if hasattr(readout, "embedding_features"):
         raise EmbeddingError(
-            f"{type(readout).__name__} has features of its own, which are not known at other positions than its "
+            f"{type(readout).__name__} defines its own features, which are not known at other positions than its "
             "neurons'; fingerprints need them. Functional embeddings do not."
         )
     source = getattr(readout, "_source", None)
@@ -313,7 +313,7 @@ def check_drives(readout: nn.Module, core_output: Tensor, *, shift: Tensor | Non
     ------
     EmbeddingError
         As of :func:`received_features`; if the numbers of neurons or features differ; or if the linear responses of a
-        class that is known are others: it has a forward pass of its own.
+        known class differ, because it has its own forward pass.
     """
     vectors = readout_vectors(readout).detach()
     try:
@@ -357,7 +357,7 @@ def _of_another_package(
 def _as_images(
     readout: nn.Module, core_output: Tensor, shift: Tensor | None, *, advice: str
 ) -> tuple[Tensor, Tensor | None]:
-    """Return every frame as an image of its own, (samples, channels, height, width), and its shift (samples, 2)."""
+    """Return every frame as a separate image, (samples, channels, height, width), and its shift (samples, 2)."""
     if core_output.ndim == 4:
         return core_output, shift
     if core_output.ndim != 5:

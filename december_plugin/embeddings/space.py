@@ -1,4 +1,4 @@
-"""The space in which neurons are compared: readout vectors or functional embeddings, with their lengths or without.
+"""The space in which neurons are compared: readout vectors or functional embeddings, with or without their lengths.
 
 A readout vector ``w_i`` is a coordinate in the basis of one core's output channels, which training picks by chance. The
 functional embedding ``v_i = S w_i``, with ``S`` the symmetric root of the feature covariance ``Sigma`` (D, D) of
@@ -29,7 +29,7 @@ ROUNDING = 1e-6
 
 @settings_class
 class EmbeddingSpace:
-    """What of a neuron is compared.
+    """What is compared between neurons.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class EmbeddingSpace:
         standard deviations of the drive, for which the model's feature covariance is needed.
     normalize
         "none": the vectors themselves. "l2": their directions, vectors of length 1, which say what a neuron is tuned
-        to and not how strongly it is driven. A vector of zeros has no direction and stays what it is.
+        to, but not how strongly it is driven. A vector of zeros has no direction and stays unchanged.
     """
 
     space: Annotated[Space, Says("{name} is {value!r}, which is unknown. {suggestion}")] = "readout"
@@ -100,7 +100,7 @@ class EmbeddingSpace:
             vectors = vectors @ _fitting(root, vectors)
         if self.normalize == "none":
             return vectors
-        # Not before: who only names a space does without torch.
+        # Imported late: code that only names a space does not need torch.
         from december_plugin.embeddings.directions import Directions
 
         return Directions.apply(vectors)
@@ -132,7 +132,7 @@ def vectors_in_space(
     Raises
     ------
     EmbeddingError
-        If the covariance is missing, or no feature covariance of these vectors.
+        If the covariance is missing, or does not belong to these vectors.
     """
     if space == READOUT_SPACE:
         return vectors
@@ -158,7 +158,7 @@ def covariance_root(covariance: npt.ArrayLike | Tensor) -> npt.NDArray[np.float6
     Raises
     ------
     EmbeddingError
-        If it is no such matrix.
+        If it is not such a matrix.
     """
     sigma = checked_covariance(covariance)
     values, vectors = np.linalg.eigh(sigma)
@@ -202,7 +202,7 @@ def checked_covariance(covariance: npt.ArrayLike | Tensor, *, n_features: int | 
     smallest = float(np.linalg.eigvalsh(sigma)[0])
     if smallest < -ROUNDING * largest * len(sigma):
         raise EmbeddingError(
-            f"the feature covariance has the negative eigenvalue {smallest:.3g}; no features have such a covariance."
+            f"the feature covariance has the negative eigenvalue {smallest:.3g}; covariances have none."
         )
     return sigma
 

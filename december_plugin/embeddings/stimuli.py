@@ -1,4 +1,4 @@
-"""Stimuli of a session's loader: a seeded sample of them, in the order of the recording, the loader left as it is."""
+"""Stimuli of a session's loader: a seeded sample, in the order of the recording; the loader is left unchanged."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def sampled_stimuli(
 ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
     """Yield some stimuli of a loader, a few at a time.
 
-    Nothing of the loader changes, no random state either: of a torch ``DataLoader``, items of its dataset are taken,
-    whatever its order. Other iterables of batches, and loaders of an ``IterableDataset``, yield their first stimuli.
+    The loader and its random states do not change: of a torch ``DataLoader``, items of its dataset are taken, whatever
+    its order. Other iterables of batches, and loaders of an ``IterableDataset``, yield their first stimuli.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def sampled_stimuli(
     Yields
     ------
     inputs, extras
-        Inputs (few, channels, height, width), or of clips (few, channels, frames, height, width), and what else the
-        batch has by name, responses apart.
+        Inputs (few, channels, height, width), or of clips (few, channels, frames, height, width), and everything else
+        that the batch has by name, except responses.
     """
     has_items = all(hasattr(loader, name) for name in ("dataset", "batch_sampler", "collate_fn"))
     if has_items and not isinstance(loader.dataset, IterableDataset) and loader.batch_sampler:
@@ -126,7 +126,7 @@ def _part(value: Any, part: slice, length: int) -> Any:
 
 @contextmanager
 def _undisturbed(loader: Any) -> Iterator[None]:
-    """Let a loader draw within the block, the same each time, as if nothing were drawn."""
+    """Let a loader draw within the block, always the same, without a trace on its random state."""
     generators = [(generator, generator.get_state()) for generator in generators_of(loader)]
     of_numpy, of_python = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):

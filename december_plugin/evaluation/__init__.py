@@ -1,4 +1,4 @@
-"""What partitions and models are worth: agreement, nulls, model selection, consensus, performance. No database."""
+"""Evaluation of partitions and models: agreement, nulls, model selection, consensus, performance. No database."""
 
 from typing import TYPE_CHECKING
 

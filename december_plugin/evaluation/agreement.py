@@ -37,11 +37,12 @@ class Measures:
     fowlkes_mallows
         Geometric mean of the pairwise precision and recall (Fowlkes and Mallows 1983); not corrected for chance.
     homogeneity
-        1 if every cluster of the second partition lies in one cluster of the first (Rosenberg and Hirschberg 2007).
+        1 if every cluster of the second partition is contained in one cluster of the first (Rosenberg and Hirschberg
+        2007).
     completeness
-        1 if every cluster of the first partition lies in one cluster of the second.
+        1 if every cluster of the first partition is contained in one cluster of the second.
     v_measure
-        Harmonic mean of the two, which is the normalised mutual information with the arithmetic mean.
+        Harmonic mean of the two; equal to the normalised mutual information with the arithmetic mean.
     """
 
     adjusted_rand_index: float
@@ -299,7 +300,7 @@ def agreement_with_types(
         Identities that belong to ``labels`` and to ``types``. A neuron without an entry among the types counts as
         unlabelled; types of neurons that are not in the assignment are ignored. Without identities N must equal M.
     missing
-        Values that stand for "type unknown", besides None and NaN, which always do. By default -1 (the mark of pandas
+        Values that mean "type unknown", in addition to None and NaN, which always do. By default -1 (the mark of pandas
         and scikit-learn) and the empty string.
     no_cluster
         Label of neurons without a cluster, see :func:`compare_partitions`.

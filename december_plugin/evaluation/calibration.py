@@ -1,4 +1,4 @@
-"""Whether a confidence of 0.8 is right in 8 of 10 neurons, where the true types are known.
+"""Whether clusters with a confidence of 0.8 are right for 8 of 10 neurons, if the true types are known.
 
 A mixture's responsibilities are probabilities under the mixture: they say nothing about whether the mixture is right.
 On simulated recordings the truth is planted, so they can be checked. Cluster numbers mean nothing, so clusters are
@@ -25,7 +25,7 @@ COLUMNS = ("low", "high", "confidence", "accuracy", "n_neurons")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Calibration(ArrayRepr):
-    """Confidences against what is right.
+    """Confidences compared with accuracy.
 
     Attributes
     ----------
@@ -33,8 +33,8 @@ class Calibration(ArrayRepr):
         One row per bin that holds neurons: its bounds ``low`` and ``high``, mean ``confidence`` and ``accuracy`` (share
         that is right) of its neurons, and their number ``n_neurons``.
     expected_calibration_error
-        Mean over neurons of the difference between accuracy and confidence of their bin, without sign (0 = calibrated;
-        Naeini et al. 2015). With few neurons per bin it is above 0 by chance.
+        Mean over neurons of the difference between accuracy and confidence of their bin, in absolute value (0 =
+        calibrated; Naeini et al. 2015). With few neurons per bin it is above 0 by chance.
     overconfidence
         Mean confidence minus accuracy, over all neurons.
     accuracy
@@ -76,8 +76,8 @@ def calibration(
     Returns
     -------
     Calibration
-        A cluster without a type of its own, because there are more clusters than types, is never right: a mixture that
-        splits a type is punished for it.
+        A cluster without its own type, because there are more clusters than types, is never right: a mixture that
+        splits a type is penalised for it.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def _edges(confidences: npt.NDArray[np.float64], n_bins: int, binning: str) -> n
 
 
 def _bins(sure: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], edges: npt.NDArray[np.float64]) -> pd.DataFrame:
-    """Return the table of bins; each but the last is without its upper bound."""
+    """Return the table of bins; each but the last excludes its upper bound."""
     at = np.clip(np.searchsorted(edges, sure, side="right") - 1, 0, len(edges) - 2)
     rows = [
         (edges[bin_], edges[bin_ + 1], sure[at == bin_].mean(), right[at == bin_].mean(), int((at == bin_).sum()))

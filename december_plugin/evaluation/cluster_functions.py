@@ -1,7 +1,7 @@
 """Which clusters compute the same thing: correlations between the responses of their means, and blocks of clusters.
 
 A core learns redundant features, so that clusters far from each other may predict the same responses (Ustyuzhaninov et
-al. 2020, section 5.2). The mean of a cluster's readout vectors is taken for a neuron, and its responses are compared
+al. 2020, section 5.2). The mean of a cluster's readout vectors is treated as a neuron, whose responses are compared
 with those of the other clusters' means. For linear responses that follows from the feature covariance alone,
 
     C_pq = m_p^T Sigma m_q / sqrt(m_p^T Sigma m_p  m_q^T Sigma m_q);
@@ -39,7 +39,7 @@ POSITION = ((0.0, 0.0),)  # the middle of the core's output
 BLOCK_NUMBERS = 1 << 22  # responses in float64 at a time: 32 MiB
 CONSTANT = 1e-12  # a part of the largest variance below which a response does not vary
 STIMULI_AT_ONCE = 32  # about as many as loaders' stimuli are read at a time
-N_CHECKED = 2  # stimuli on which drives and output are held against the model's own forward pass
+N_CHECKED = 2  # stimuli on which drives and output are compared with the model's own forward pass
 TOLERANCE = 1e-3  # of the largest response: another output is off by much more
 MERGE_COLUMNS = ("n_blocks", "correlation", "first", "second")
 
@@ -102,7 +102,7 @@ def covariance_confusion(means: npt.ArrayLike, covariance: npt.ArrayLike, *, n_o
     -------
     ndarray
         (K, K) float64, symmetric, the mean of both directions; 1 on the diagonal. A cluster whose mean does not respond
-        has correlations of 0, with itself, too.
+        has correlations of 0, even with itself.
 
     Raises
     ------
@@ -158,8 +158,8 @@ def response_confusion(
     means
         Cluster means (K, D).
     features
-        What a readout receives from the core, (stimuli, places, D) or (stimuli, D), as an array or in parts, one after
-        the other: :func:`received_at` has them for a model. Responses are compared within each place.
+        What a readout receives from the core, (stimuli, places, D) or (stimuli, D), as an array or in consecutive
+        parts: :func:`received_at` yields them for a model. Responses are compared within each place.
     n_orientations
         As of :func:`covariance_confusion`.
     output
@@ -194,8 +194,8 @@ def received_at(
     Parameters
     ----------
     model
-        Has ``core`` and ``readout``, data key to the session's readout; it runs in evaluation mode, and is then as it
-        was before.
+        Has ``core`` and ``readout``, data key to the session's readout; it runs in evaluation mode, and its mode is
+        restored afterwards.
     stimuli
         (stimuli, channels, height, width), or (clips, channels, frames, height, width) of movies.
     positions
@@ -252,14 +252,15 @@ def stimulus_confusion(
     """Return the correlations between what a model predicts of cluster means for the stimuli of a recording.
 
     The stimuli, and the neurons in whose places the means read, are those from which
-    :func:`~december_plugin.embeddings.functional.feature_covariance` takes the covariance with this seed, and what the
-    model does to drives after its readout (its output nonlinearity) is done to those of the means. For a model that
-    does nothing to them, it is what :func:`covariance_confusion` returns.
+    :func:`~december_plugin.embeddings.functional.feature_covariance` takes the covariance with this seed, and the
+    model's output nonlinearity is applied to the drives of the means. For a model without one, the result is that of
+    :func:`covariance_confusion`.
 
     Parameters
     ----------
     model
-        Has ``readout``, data key to the session's readout; it runs in evaluation mode, and is then as it was before.
+        Has ``readout``, data key to the session's readout; it runs in evaluation mode, and its mode is restored
+        afterwards.
     batches
         Data key to loader of one tier, or tier to data key to loader: then the training tier.
     means, n_orientations
@@ -327,7 +328,7 @@ def _bias_of(readout: nn.Module) -> Any:
 
 
 def _after_the_readout(model: nn.Module, received: Received, drives: npt.NDArray[Any]) -> Floats:
-    """Return what a model makes of drives in the place of its readout's, an array of the same shape."""
+    """Return a model's output for drives that replace those of its readout, an array of the same shape."""
     import torch
 
     from december_plugin.embeddings.batches import forward_replaced
@@ -363,7 +364,7 @@ def _forward(model: nn.Module, received: Received, n: int) -> torch.Tensor:
 
 
 def _check_output(model: nn.Module, received: Received) -> None:
-    """Refuse a model whose responses are not what it makes of the drives of its neurons."""
+    """Refuse a model whose responses do not follow from the drives of its neurons."""
     from december_plugin.embeddings.readout_vectors import readout_vectors
     from december_plugin.embeddings.received_features import check_drives, received_features
 
@@ -379,13 +380,13 @@ def _check_output(model: nn.Module, received: Received) -> None:
     if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE * float(np.abs(expected).max(initial=0.0))):
         raise EmbeddingError(
             f"session {received.data_key!r}: {type(readout).__name__} does more to its responses than adding a bias, "
-            "so what the mean of a cluster would respond is not known. Compare clusters by their linear responses "
+            "so the response of a cluster's mean is not known. Compare clusters by their linear responses "
             "(responses: linear)."
         )
 
 
 class _ResponseSums:
-    """Sums over stimuli of responses (stimuli, places, O, K), of which their covariances within places are made.
+    """Sums over stimuli of responses (stimuli, places, O, K), from which their covariances within places are computed.
 
     Responses are counted from their mean over the first stimuli, so that a large mean costs no digits.
     """
@@ -517,7 +518,7 @@ def cluster_blocks(confusion: npt.ArrayLike, *, threshold: float = THRESHOLD) ->
     confusion
         Correlations (K, K) between the responses of clusters, symmetric.
     threshold
-        Mean correlation, -1 to 1. The paper has 0.5.
+        Mean correlation, -1 to 1. The paper uses 0.5.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The settings of a comparison of clusters by what they compute: of which responses, and which clusters are one."""
+"""Settings of a comparison of clusters by what they compute: the responses compared, and the clusters merged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from december_plugin.evaluation.surrogate_settings import Clusterings, in_one_form
 from december_plugin.validation.models import PLAIN, Says, settings_class
 
-THRESHOLD = 0.5  # mean correlation down to which clusters are one (Ustyuzhaninov et al. 2020, section 5.2)
+THRESHOLD = 0.5  # mean correlation down to which clusters are merged (Ustyuzhaninov et al. 2020, section 5.2)
 Responses = Literal["linear", "images"]
 LINEAR: Responses = "linear"
 IMAGES: Responses = "images"
@@ -27,7 +27,7 @@ class ClusterFunctionsSettings:
         "linear": responses before the output nonlinearity, from the model's feature covariance. "images": the model's
         predictions for the stimuli of its training tier.
     clusterings
-        Methods of the clusterings that it is computed for, in alphabetical order; None: all.
+        Methods of the clusterings for which it is computed, in alphabetical order; None: all.
     """
 
     threshold: Annotated[

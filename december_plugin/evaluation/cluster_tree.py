@@ -1,7 +1,7 @@
-"""Which cluster of few becomes which of many: how clusters split as their number grows.
+"""How clusters split as their number grows.
 
-Partitions of the same neurons into more and more clusters are no tree by themselves: every K is fitted anew. How nearly
-they form one is an answer of its own. Where a cluster for a larger K lies within one for the smaller K, clusters split;
+Partitions of the same neurons into more and more clusters do not form a tree as such: every K is fitted separately. How
+nearly they form one is informative. Where a cluster for a larger K is within one for the smaller K, clusters split;
 where it takes neurons from several, the two partitions cut the neurons in different ways (the picture is that of Zappia
 and Oshlack 2018, clustree).
 """
@@ -31,9 +31,9 @@ class ClusterTree:
     ----------
     nodes
         One row per K and cluster: ``n_clusters``, ``cluster``, ``n_neurons``; ``parent``, the cluster for the next
-        smaller K that holds most of its neurons, and ``parent_share``, which share of them (1: it lies within its
-        parent; NaN for the smallest K); ``root``, the cluster of the smallest K that parents lead to; ``position``, the
-        order of the clusters of one K, from 0, in which edges cross little.
+        smaller K that holds most of its neurons, and ``parent_share``, which share of them (1: it is within its parent;
+        NaN for the smallest K); ``root``, the cluster of the smallest K that parents lead to; ``position``, the order
+        of the clusters of one K, from 0, in which edges cross little.
     edges
         One row per two clusters of neighbouring K that share neurons: ``n_clusters_from``, ``cluster_from``,
         ``n_clusters_to``, ``cluster_to``, ``n_neurons`` that they share, and ``share_of_child``, their share of the
@@ -53,7 +53,7 @@ class ClusterTree:
 
 
 def cluster_tree(partitions: Mapping[int, npt.ArrayLike]) -> ClusterTree:
-    """Return how the clusters for every K lie in those for the next smaller K.
+    """Return how the clusters for every K are contained in those for the next smaller K.
 
     Parameters
     ----------

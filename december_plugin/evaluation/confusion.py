@@ -1,7 +1,7 @@
 """Confusion of clusters and known types: counts, rows and columns matched, recall and precision per type.
 
-Clusters have numbers without meaning, so each type is given a cluster, one for one, such that as many neurons as
-possible are on the diagonal (:mod:`december_plugin.evaluation.matching`).
+Cluster numbers mean nothing, so clusters are matched to types one to one, such that as many neurons as possible are on
+the diagonal (:mod:`december_plugin.evaluation.matching`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from december_plugin.errors import SettingsError
 from december_plugin.evaluation.matching import match_counts
 from december_plugin.text.array_repr import ArrayRepr
 
-MISSING = (-1, "")  # besides None and NaN; as for december_plugin.evaluation.agreement.agreement_with_types
+MISSING = (-1, "")  # in addition to None and NaN; as for december_plugin.evaluation.agreement.agreement_with_types
 
 IntArray = npt.NDArray[np.int64]
 
@@ -34,7 +34,7 @@ class ConfusionMatrix(ArrayRepr):
         (C, T) int64. Row ``i`` and column ``i`` are matched, for all ``i`` below ``n_matched``. Types come in their
         natural order, those without a cluster last; clusters without a type come last, the largest first.
     clusters
-        The clusters of the rows; every cluster that the assignment uses has one, also without labelled neurons.
+        The clusters of the rows; every cluster that the assignment uses has a row, even without labelled neurons.
     types
         The types of the columns.
     cluster_sizes
@@ -122,7 +122,7 @@ def confusion_matrix(
         Identities that belong to ``clusters`` and to ``types``, in any form that
         :meth:`~december_plugin.embeddings.neuron_ids.NeuronIds.of` takes. Without them N must equal M.
     missing
-        Values that stand for "type unknown", besides None and NaN.
+        Values that mean "type unknown", in addition to None and NaN.
     no_cluster
         Cluster of neurons without one, e.g. -1 for HDBSCAN's: their row, if there is one, has no partner and comes
         last. None: every value is a cluster.
@@ -152,7 +152,7 @@ def confusion_matrix(
         raise SettingsError(f"none of the {len(known)} types is known (None, NaN and {_listed(missing)} are unknown).")
     at_label, at_type = _same_neurons(len(labels), known, has_type, ids, type_ids)
     row_names, rows = np.unique(labels, return_inverse=True)
-    # Types that only neurons without a cluster have are columns, too: they are found by nobody.
+    # Types that only neurons without a cluster have are columns, too: no cluster finds them.
     column_names = _natural(known[has_type])
     column = {name: position for position, name in enumerate(column_names)}
     counts = np.zeros((len(row_names), len(column_names)), dtype=np.int64)
@@ -175,7 +175,7 @@ def confusion_matrix(
 
 
 def matched_order(counts: npt.ArrayLike, sizes: npt.ArrayLike | None = None) -> tuple[IntArray, IntArray, int]:
-    """Return the order of rows and columns in which matched ones stand at the same place.
+    """Return the order of rows and columns in which matched ones have the same position.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def matched_order(counts: npt.ArrayLike, sizes: npt.ArrayLike | None = None) -> 
     rows, columns
         Permutations of C and T, (C,) and (T,) int64. Matched columns keep their order.
     n_matched
-        How many are matched; at most the smaller of C and T, and fewer where what is left has no neuron in common.
+        How many are matched; at most the smaller of C and T, and fewer if the rest have no neuron in common.
     """
     table = np.asarray(counts)
     rows, columns = match_counts(table)
@@ -203,7 +203,7 @@ def matched_order(counts: npt.ArrayLike, sizes: npt.ArrayLike | None = None) -> 
 def _same_neurons(
     n_clustered: int, known: np.ndarray, has_type: npt.NDArray[np.bool_], ids: Any, type_ids: Any
 ) -> tuple[IntArray, IntArray]:
-    """Return where the neurons that have both stand among the clusters and among the types."""
+    """Return the positions, among the clusters and among the types, of the neurons that have both."""
     labelled = np.flatnonzero(has_type).astype(np.int64)
     if ids is None and type_ids is None:
         if n_clustered != len(known):

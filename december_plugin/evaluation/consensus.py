@@ -1,9 +1,9 @@
-"""One partition out of the partitions that several seeds found, and how sure it is of every neuron.
+"""One partition from the partitions that several seeds found, and how certain it is of every neuron.
 
 Cluster numbers mean nothing across seeds. Every seed's clusters are matched one to one to those of a reference, so that
 as many neurons as possible stay together (:mod:`december_plugin.evaluation.matching`); each seed then votes on every
 neuron. The reference is the seed that agrees best with all others at first, and the outcome of the vote after that,
-until the vote changes nothing any more.
+until the vote no longer changes anything.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from december_plugin.text.array_repr import ArrayRepr
 
 IntArray = npt.NDArray[np.int64]
 MAX_ROUNDS = 50
-LEFT_OVER = -2  # vote for a cluster that none of the reference's is matched with
+LEFT_OVER = -2  # vote for a cluster that is not matched with any of the reference's
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,7 +49,7 @@ class Consensus(ArrayRepr):
 
     @property
     def unanimous(self) -> npt.NDArray[np.bool_]:
-        """Which neurons all seeds put into the same consensus cluster, (N,); to be without one is no cluster."""
+        """Which neurons all seeds put into the same consensus cluster, (N,); having no cluster does not count."""
         return np.asarray((self.votes == self.clusters).all(axis=0) & (self.clusters != NO_CLUSTER))
 
     @property
@@ -117,7 +117,7 @@ def consensus_partition(labels: Sequence[npt.ArrayLike]) -> Consensus:
 
 
 def consensus_clusters(consensus: Consensus) -> list[ConsensusCluster]:
-    """Return the clusters of a consensus that hold at least one neuron, by their numbers; not the lack of one, -1."""
+    """Return the clusters of a consensus that hold at least one neuron, by their numbers, without -1 (no cluster)."""
     unanimous = consensus.unanimous
     found = []
     for cluster in np.unique(consensus.clusters[consensus.clusters != NO_CLUSTER]):

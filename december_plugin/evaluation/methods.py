@@ -1,8 +1,8 @@
-"""What is compared: a way to cluster vectors, with what trained the model that they come from.
+"""What figures and tables compare: a way to cluster vectors, and the training of the model that they come from.
 
-A :class:`Method` is what the label of a configuration stands for. Labels are for people: they come from comments and
-settings, and nothing is read out of them. Colour, marker and line of a method are in
-:mod:`december_plugin.plots.style`, the labels of stored configurations in :mod:`december_plugin.results.labels`.
+A :class:`Method` is what the label of a configuration means. Labels are for people: they come from comments and
+settings, and are never parsed. Colour, marker and line of a method are in :mod:`december_plugin.plots.style`, the
+labels of stored configurations in :mod:`december_plugin.results.labels`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ END_OF_PRETRAINING = "end of pretraining"
 
 @dataclass(frozen=True)
 class Method:
-    """A method, as far as it is distinguished from what it is compared with.
+    """A method, described as far as it differs from the methods with which it is compared.
 
     Attributes
     ----------
     kind
         How neurons are clustered: "december" (with the training), one of
         :data:`december_plugin.clustering.methods.POST_HOC` (afterwards), "dec"; "baseline" for a model without the
-        clustering loss that nothing clusters; any other text for something else.
+        clustering loss whose neurons are not clustered; any other text for something else.
     role
         What trained the model: "december", "baseline", "control" (a baseline that ended with its pretraining), or "".
     strength
@@ -48,9 +48,9 @@ class Method:
     neurons
         Which neurons are clustered.
     alignment
-        How vectors are turned to a common orientation before; None: they are not.
+        How vectors are first turned to a common orientation; None: they are not.
     finds_count
-        Whether it finds the number of clusters itself, which may be another one in every model.
+        Whether it finds the number of clusters itself, which may differ between models.
 
     See Also
     --------
@@ -75,9 +75,9 @@ class Method:
 
     @property
     def name(self) -> str:
-        """What it is called by itself: "k-means", "k-means, functional, direction"; readout vectors are not named.
+        """Its full name: "k-means", "k-means, functional, direction"; readout vectors are not named.
 
-        Where only some neurons are clustered, or vectors are aligned before, it says which, and how.
+        If only some neurons are clustered, or vectors are aligned first, the name says which, and how.
         """
         name = NAMES.get(self.kind, self.kind)
         if self.space != READOUT_SPACE:
@@ -90,17 +90,17 @@ class Method:
 
     @property
     def is_permuted(self) -> bool:
-        """Whether features were permuted before vectors were aligned: clusters of these are no evidence of types."""
+        """Whether features were permuted before vectors were aligned: clusters of these are not evidence of types."""
         return self.alignment is not None and self.alignment.control != "none"
 
     @property
     def is_control(self) -> bool:
-        """Whether it is there to compare with: the end of a pretraining, a strength of 0, or permuted features."""
+        """Whether it is a control: the end of a pretraining, a strength of 0, or permuted features."""
         return self.role == "control" or self.strength_number == 0 or self.is_permuted
 
     @property
     def strength_number(self) -> float:
-        """The strength as a number; NaN for "auto", and where it is not said."""
+        """The strength as a number; NaN for "auto", or if it is not given."""
         try:
             return float(self.strength)
         except ValueError:

@@ -1,6 +1,6 @@
-"""How many clusters: criteria that each prefer some number K, or say nothing.
+"""The number of clusters: criteria that each prefer some number K, or none.
 
-Three criteria are of the readout vectors of one model: the held-out log likelihood of the mixture, the Bayesian
+Three criteria use the readout vectors of one model: the held-out log likelihood of the mixture, the Bayesian
 information criterion and the silhouette. The fourth is the agreement between seeds
 (:mod:`december_plugin.evaluation.agreement`) above its null (:mod:`december_plugin.evaluation.null`).
 :func:`select_n_clusters` reads a K off a curve of any of them, and refuses where other K are as good within the error,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 N_SPLITS = 5
 TEST_SHARE = 1 / 3
 SILHOUETTE_NEURONS = 2000  # distances of all pairs: quadratic in the number of neurons
-FEWEST_TRIED = 3  # numbers of clusters that a curve needs before it can have a maximum inside
+FEWEST_TRIED = 3  # numbers of clusters that a curve needs to have a maximum in its interior
 FEWEST_CRITERIA = 2  # that must agree on a number of clusters
 LIKELIHOOD_METHODS = tuple(kind for kind, method in POST_HOC.items() if method.has_likelihood)
 
@@ -41,9 +41,9 @@ class Criterion:
     Attributes
     ----------
     name
-        What it is called in a column, e.g. that of the K it picks.
+        Its name in a column, e.g. that of the K that it selects.
     curve
-        Stem of the columns ``_mean`` and ``_sd`` that it is read off.
+        Stem of the columns ``_mean`` and ``_sd`` from which it is read.
     title
         Heading of a panel.
     phrase
@@ -55,8 +55,8 @@ class Criterion:
     better
         "larger" or "smaller".
     of_one_model
-        Whether it is a number of the readout vectors of one model (the table ``ClusterQuality``), which other vectors
-        scale differently: compared along a curve, never between methods.
+        Whether it is computed from the readout vectors of one model (the table ``ClusterQuality``), so that its scale
+        depends on them: it is compared along a curve, never between methods.
     needs_likelihood
         Whether only mixtures have it.
     """
@@ -153,7 +153,7 @@ def held_out_log_likelihood(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
 ) -> HeldOut:
-    """Fit a mixture to some of the neurons, and take its log likelihood on the others; several random splits.
+    """Fit a mixture to some of the neurons and compute its log likelihood on the others, for several random splits.
 
     The splits depend on the seed alone, so different K and methods are compared on the same neurons. By default each
     fit starts once, at the best of 20 k-means restarts ("t_mixture") or one of scikit-learn's ("gmm").
@@ -173,11 +173,11 @@ def held_out_log_likelihood(
         6,005 neurons).
     n_init
         Starts of each fit, of which the most likely counts. A single start may miss a type where K is the number of
-        types, and finds it where K is larger, so that the likelihood seems to rise beyond it.
+        types, and finds it where K is larger, so that the likelihood appears to rise beyond it.
     seed
         Of splits and fits, 0 to 2**32 - 1.
     settings
-        Settings of the method, see :mod:`december_plugin.clustering.methods`; its ``seed`` and ``n_init`` do not count.
+        Settings of the method, see :mod:`december_plugin.clustering.methods`; its ``seed`` and ``n_init`` are ignored.
 
     Raises
     ------
@@ -331,7 +331,7 @@ def bayesian_information_criterion(
 
 
 def n_parameters(n_features: int, n_clusters: int, weights: str, covariance: str = "diagonal") -> int:
-    """Return how many numbers a mixture is fitted by: ``K D`` centres, scales, and ``K - 1`` learned weights.
+    """Return the number of a mixture's parameters: ``K D`` centres, scales, and ``K - 1`` learned weights.
 
     There are ``K D`` scales, or ``K`` where covariances are spherical.
     """
@@ -351,14 +351,14 @@ def silhouette(
     labels
         Clusters (N,); -1 for a neuron without one, which is left out.
     most_neurons
-        Of more neurons than this, as many are drawn: the same ones for every K and method.
+        If there are more neurons, this many are drawn, the same for every K and method.
     seed
         Of that draw.
 
     Returns
     -------
     float
-        NaN if fewer than 2 clusters are there, or every neuron has its own.
+        NaN if there are fewer than 2 clusters, or if every neuron has its own.
     """
     from sklearn.metrics import silhouette_score
 
@@ -414,8 +414,8 @@ def cluster_quality(
     labels
         The clusters (N,).
     method, n_clusters, settings
-        How: one of :data:`~december_plugin.clustering.methods.POST_HOC`, K, and the settings of the fits to a part of
-        the neurons.
+        The method, one of :data:`~december_plugin.clustering.methods.POST_HOC`; K; and the settings of the fits to a
+        part of the neurons.
     log_likelihood
         Mean log likelihood per neuron of the fit (nats), None if the method has none.
     """
@@ -444,14 +444,14 @@ class Selection:
     Attributes
     ----------
     n_clusters
-        The K it selects: the best one, if no other is as good within the error. None for none.
+        The K it selects: the best one, if no other is as good within the error. None if it selects none.
     as_good
         The K, in order, that are as good as the best one within the error.
     why_not
-        Why it selects none, in words; "" if it selects one.
+        Why it selects no K, in words; "" if it selects one.
     is_inside
-        Whether what is as good reaches neither the smallest nor the largest K that was tried, so that the criterion
-        says something about K: a single one or a range.
+        Whether the K that are as good reach neither the smallest nor the largest K that was tried, so that the
+        criterion narrows K down to one or to a range.
     """
 
     n_clusters: int | None
@@ -463,14 +463,14 @@ class Selection:
 def select_n_clusters(
     tried: Sequence[int], values: Sequence[float], errors: Sequence[float], *, better: str = "larger"
 ) -> Selection:
-    """Return the K that a curve selects, if it does.
+    """Return the K that a curve selects, if any.
 
     Parameters
     ----------
     tried
         Numbers of clusters K.
     values
-        The criterion at each; NaN where it is not known.
+        The criterion at each; NaN if it is not known.
     errors
         Its uncertainty, e.g. one standard error. The error at the best K counts; NaN counts as 0.
     better
@@ -480,9 +480,9 @@ def select_n_clusters(
     -------
     Selection
         A K is selected if it is the only one within the error of the best. Otherwise none is, and ``as_good`` is the
-        range that cannot be distinguished. None is selected either if fewer than three K are known, or if the K within
-        the error of the best reach the smallest or largest K that was tried: the curve then still rises there, or is
-        flat.
+        range that cannot be distinguished. No K is selected, either, if fewer than three K are known, or if the K
+        within the error of the best reach the smallest or largest K that was tried: the curve then still rises there,
+        or is flat.
     """
     if better not in ("larger", "smaller"):
         raise SettingsError(f"better is {better!r}; it must be 'larger' or 'smaller'.", setting="better")
@@ -511,8 +511,8 @@ def select_n_clusters(
 def smallest_within_error(tried: Sequence[int], values: Sequence[float], errors: Sequence[float]) -> int | None:
     """Return the smallest K whose value is within the error of the largest one; None if no value is known.
 
-    The reading of a likelihood that rises to a plateau, where no K is best: the plateau begins there (the choice made
-    for Ustyuzhaninov et al. 2020, section 5.2). Unlike :func:`select_n_clusters` it always gives an answer.
+    For a likelihood that rises to a plateau, where no K is best, this is where the plateau begins (the choice made for
+    Ustyuzhaninov et al. 2020, section 5.2). Unlike :func:`select_n_clusters` it always gives an answer.
 
     Parameters
     ----------
@@ -522,7 +522,7 @@ def smallest_within_error(tried: Sequence[int], values: Sequence[float], errors:
         The criterion at each, larger is better, e.g. the mean of :func:`held_out_log_likelihood`; NaN where it is not
         known.
     errors
-        Its uncertainty, one standard error. That at the best K counts; NaN counts as 0.
+        Its uncertainty, one standard error. The error at the best K counts; NaN counts as 0.
 
     See Also
     --------
@@ -581,14 +581,14 @@ class AgreedSelection:
 def agreed_selection(selections: Mapping[str, Selection], tried: Sequence[int]) -> AgreedSelection | None:
     """Return the K that at least two criteria agree on, and more than half of those that narrow K down; or None.
 
-    A criterion narrows K down if it selects one, or if what it cannot distinguish are fewer than half of the K that
-    were tried, one after the other and inside of their range. A wider range is compatible with nearly everything, and
-    two peaks with a gap between them are two answers: neither is a vote.
+    A criterion narrows K down if it selects one, or if the K that it cannot distinguish are fewer than half of those
+    that were tried, consecutive and in the interior of their range. A wider range is compatible with nearly everything,
+    and two peaks with a gap between them are two answers: neither counts as a vote.
 
     Parameters
     ----------
     selections
-        What each criterion says, by its name.
+        The result of each criterion, by its name.
     tried
         The K that were tried.
     """
@@ -600,7 +600,7 @@ def agreed_selection(selections: Mapping[str, Selection], tried: Sequence[int]) 
             if 2 * len(within) < len(tried) and set(within) == set(selection.as_good):
                 covered[name] = within
     votes = {k: [name for name, within in covered.items() if k in within] for k in tried}
-    # Of K that equally many include, the one that was selected alone by more of them; then the smallest.
+    # Of several K that equally many include, the one that more of them selected alone; then the smallest.
     n_clusters = max(
         tried, key=lambda k: (len(votes[k]), sum(selections[name].n_clusters == k for name in votes[k]), -k)
     )

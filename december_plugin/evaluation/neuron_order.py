@@ -2,9 +2,10 @@
 
 A recording may be exported again after a training: with its neurons in another order, or with other neurons. Weights
 belong to neurons by position, so the unit ids that the trainer stored are compared with those that the loaders serve
-now. Neurons that only changed places are served in the old order; anything else is another recording.
+now. Neurons that were only reordered are served in the old order; anything else is another recording.
 
-What has no unit ids, or keeps them and other responses behind them, looks as it did and cannot be found out here.
+Changes cannot be detected here in recordings without unit ids, or in recordings whose responses changed but whose unit
+ids did not.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ logger = logging.getLogger(__name__)
 
 REMEDY = (
     "The recording has changed since the training, so the stored weights belong to other neurons: bring the recording "
-    "back as it was, or register the new one under a path of its own and train on it."
+    "back as it was, or register the new one under its own path and train on it."
 )
 MOST_NAMED = 5
-# What datasets say that has no axis of neurons.
+# Attributes of datasets without an axis of neurons.
 _SAME = (
     *("data_key", "data_keys", "trial_info", "image_ids", "tiers", "n_neurons", "img_shape"),
     *("starts", "chunk", "lengths", "frame_rate"),
@@ -42,18 +43,18 @@ def in_trained_order(dataloaders: Mapping[str, Any], neurons: Mapping[str, Any] 
     dataloaders
         Tier to data key to loader.
     neurons
-        ``output["neurons"]`` of our trainers, data key to ``{"unit_ids": (n,) or None, "n_neurons": n}``. None, of
+        ``output["neurons"]`` of our trainers, data key to ``{"unit_ids": (n,) or None, "n_neurons": n}``. None, for
         other packages' trainers: nothing is known.
 
     Returns
     -------
     Mapping
-        ``dataloaders`` itself where all neurons are in their places.
+        ``dataloaders`` itself if all neurons are in their places.
 
     Raises
     ------
     RecordingError
-        If the loaders serve other sessions, or other neurons of a session, than the model was trained on.
+        If the loaders serve other sessions, or other neurons of a session, than those that the model was trained on.
     """
     if not isinstance(neurons, Mapping) or not neurons:
         return dataloaders
@@ -120,7 +121,7 @@ class OrderedLoader:
     Parameters
     ----------
     loader
-        The loader; everything but its batches' responses and its ``dataset`` is as it is there.
+        The loader; everything but its batches' responses and its ``dataset`` is unchanged.
     order
         Positions of the neurons in the loader, (n,).
     """
@@ -142,9 +143,10 @@ class OrderedLoader:
 
 
 class OrderedDataset:
-    """What an :class:`OrderedLoader` has as its ``dataset``: items, meta data and neurons in the new order.
+    """The ``dataset`` of an :class:`OrderedLoader`: items, meta data and neurons in the new order.
 
-    It has only what is known to have no axis of neurons, or where that axis is; ``original`` is the dataset as it is.
+    It has only attributes that are known to have no axis of neurons, or whose axis is known; ``original`` is the
+    unchanged dataset.
     """
 
     def __init__(self, dataset: Any, order: npt.NDArray[np.int64]):

@@ -1,35 +1,35 @@
 """Readout vectors without clusters, and the agreement between seeds that they give: the null of adjusted Rand indices.
 
-Readouts of different seeds agree on clusters also where there are none: a neuron that lies far out on the first
-principal component in one seed does so in the others, and any clustering cuts that axis somewhere. How much agreement
-this makes is found by surrogates: vectors with the real ones' marginals, mean and covariance, within and across seeds,
-drawn for all seeds of a configuration at once, but without clusters.
+Readouts of different seeds agree on clusters even if there are none: a neuron that is far out on the first principal
+component in one seed is so in the others, and any clustering cuts that axis somewhere. Surrogates show how much
+agreement this gives: vectors with the real ones' marginals, mean and covariance, within and across seeds, drawn for all
+seeds of a configuration at once, but without clusters.
 
 A draw starts from normal directions with the real directions' mean and covariance across all channels of all seeds. In
 the method ``"elliptical"`` each row then gets the sizes (norms in every seed) of a randomly chosen real neuron, so that
-neurons that are unreliable in all seeds, or strong in all, stay so: a continuum of heavy tails. ``"gaussian"`` leaves
-that out.
+neurons that are unreliable in all seeds, or strong in all, stay so: a continuum with heavy tails. ``"gaussian"`` omits
+this step.
 
-``"planar"`` starts from the whole cloud instead, seen in planes of two principal axes each, the widest two first: in
-every plane each surrogate neuron has the distance from the centre that a randomly chosen real neuron has there, and a
-random angle. A ring stays a ring, and a normal cloud what it is; sizes are lost. ``"axial"`` does so along every
-principal axis by itself, with a random sign, and keeps a cloud whose axes are sparse. ``"combined"`` draws a set of
-surrogates of each of these three kinds every time and keeps the one whose seeds agree best, so that agreement must be
-more than any of these continua gives.
+``"planar"`` starts from the whole cloud instead, in planes of two principal axes each, the widest two first: in every
+plane each surrogate neuron has the distance from the centre of a randomly chosen real neuron, and a random angle. A
+ring stays a ring, and a normal cloud stays normal; sizes are lost. ``"axial"`` does the same along each principal axis
+separately, with a random sign, and preserves a cloud whose axes are sparse. ``"combined"`` draws a set of surrogates of
+each of these three kinds every time and keeps the one whose seeds agree best, so that agreement must exceed what any of
+these continua gives.
 
-Surrogates have clusters, too, which any clustering finds; what they do not have is deep valleys between them, in which
-few neurons lie (:mod:`december_plugin.evaluation.valleys`). So valleys are compared as well as the agreement: seeds
-agree on parts of a continuum if its shape makes them, but the valleys between such parts are shallow, whatever the
-shape, unless the continuum is dense in some places and sparse between them.
+Surrogates have clusters, too, because any clustering finds some; but they lack deep valleys, with few neurons, between
+them (:mod:`december_plugin.evaluation.valleys`). So valleys are compared as well as the agreement: seeds may agree on
+parts of a continuum because of its shape, but the valleys between such parts are shallow, whatever the shape, unless
+the continuum is dense in some places and sparse between them.
 
 Two steps alternate from a start, as in the iterated surrogates of time series (IAAFT, Schreiber and Schmitz,
 Physical Review Letters 77, 1996): the covariance is imposed by the nearest linear map, and the marginals by ranks.
 
 What is preserved: the values of every channel, as a set, and with them its mean, variance and tails, exactly. The
-correlations between channels, within a seed and across seeds, approximately; :attr:`Draw.correlation_error` tells how
+correlations between channels, within a seed and across seeds, approximately; :attr:`Draw.correlation_error` says how
 well. Nothing else: no clusters, and no shapes other than those above. A continuum of another shape can beat the null.
-Where all vectors of a seed have length 1, as in the spaces of directions, the surrogates' have, too, and then the
-values of the channels are only close to the real ones.
+If all vectors of a seed have length 1, as in the spaces of directions, so do the surrogates', and the values of the
+channels are then only close to the real ones.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from december_plugin.validation.checks import check_count, check_seed
 
 SurrogateMethod = Literal["elliptical", "gaussian", "planar", "axial", "combined"]
 SURROGATE_METHODS: tuple[str, ...] = get_args(SurrogateMethod)
-# Those of which the best draw counts; every other method is one kind of draws.
+# Methods that combine several kinds of draws, of which the best counts; every other method is one kind.
 COMBINED = {"combined": ("elliptical", "planar", "axial")}
 KINDS = tuple(method for method in SURROGATE_METHODS if method not in COMBINED)
 DEFAULT_DRAWS = 20
@@ -138,7 +138,7 @@ class SurrogateReadouts:
         )
 
     def draw(self, number: int) -> Draw:
-        """Return the surrogates of this number; the same number always gives the same ones."""
+        """Return the surrogates with this number; the same number always gives the same ones."""
         rng = np.random.default_rng([self.seed, check_count("number", number + 1)])
         current, error = self._start(rng), math.inf
         best = current
@@ -204,7 +204,7 @@ class SurrogateReadouts:
         axes = self._axes * self._lengths
         scores = axes.T @ (current - current.mean(axis=1, keepdims=True))
         values, vectors = np.linalg.eigh(scores @ scores.T)
-        # Axes that hold next to no variance are left next to nothing, rather than rounding errors scaled up.
+        # Axes with almost no variance keep almost none, rather than scaled-up rounding errors.
         inverse_root = (vectors / np.sqrt(np.maximum(values, 1e-13 * values[-1]))) @ vectors.T
         return np.asarray((axes @ inverse_root) @ scores * math.sqrt(self.n_neurons))
 
@@ -223,7 +223,7 @@ class SurrogateReadouts:
 
     def _split(self, standardised: FloatArray) -> list[FloatArray]:
         full = self.values.copy()
-        # The real values themselves, not what scaling there and back makes of them.
+        # The real values themselves, not the result of scaling them back and forth.
         full[self.varies] = _with_values(standardised, self.values[self.varies])
         return [np.ascontiguousarray(full[rows].T) for rows in self._blocks()]
 
@@ -266,8 +266,8 @@ def null_agreement(
         For every seed the readout vectors (N, D) of the same neurons.
     cluster
         Returns the clusters (N,) of vectors (N, D) of the seed at a position: one function for all, or one for each
-        seed. It should be what made the real clusters, with the same settings. Neurons without a cluster are -1, and
-        not compared; if it raises a NoClustersError, none has one, and the agreement is 0.
+        seed. It should be the method that found the real clusters, with the same settings. Neurons without a cluster
+        are -1, and not compared; if it raises a NoClustersError, none has one, and the agreement is 0.
     n_draws
         Number of surrogates of all seeds, at least 1; of each kind, where there are several.
     method
@@ -275,9 +275,8 @@ def null_agreement(
     seed
         Of the draws.
     embed
-        Returns of surrogates (N, D) of the seed at a position the vectors that are clustered, and between which valleys
-        are looked for, where these are not the surrogates themselves: as the vectors that were clustered are made of
-        the real readouts.
+        Converts surrogates (N, D) of the seed at a position into the vectors that are clustered, and between which
+        valleys are sought, just as the real readouts were converted; None: surrogates are clustered as they are.
 
     Raises
     ------
@@ -337,7 +336,7 @@ def null_agreement(
 def surrogates_of(
     readouts: Sequence[npt.ArrayLike], *, method: str = "elliptical", seed: int = 0
 ) -> list[SurrogateReadouts]:
-    """Return what draws the surrogates of a method, of every kind that it combines; errors as of that class."""
+    """Return the sources of a method's surrogates, one for every kind that it combines; errors as for that class."""
     return [SurrogateReadouts(readouts, method=kind, seed=seed) for kind in COMBINED.get(method, (method,))]
 
 
@@ -384,7 +383,7 @@ def clustered_draws(
 def _clustered(cluster: Clusterer, vectors: FloatArray, at: int) -> npt.NDArray[np.int64]:
     try:
         return cluster(vectors, at)
-    except NoClustersError:  # of a surrogate: nothing that another seed could agree with
+    except NoClustersError:  # of a surrogate: no cluster with which another seed could agree
         return np.full(len(vectors), NO_CLUSTER, dtype=np.int64)
 
 
@@ -475,7 +474,7 @@ def _with_values(current: FloatArray, values: FloatArray) -> FloatArray:
 def _turned(scores: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Return ``scores`` (r, N), axes ascending in width, with random angles in the planes of two axes, widest first.
 
-    Each plane has the radii of its own neurons in another order. The axis that an odd rank leaves over is mirrored.
+    Each plane has the radii of its own neurons in another order. With an odd rank the remaining axis is mirrored.
     """
     widest_first = scores[::-1]
     paired = len(scores) // 2 * 2
@@ -487,12 +486,12 @@ def _turned(scores: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def _mirrored(scores: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Return ``scores`` (r, N) with random signs, each axis in an order of its own."""
+    """Return ``scores`` (r, N) with random signs, each axis in its own order."""
     return np.asarray(rng.permuted(np.abs(scores), axis=1) * rng.choice([-1.0, 1.0], size=scores.shape))
 
 
 def _on_sphere(matrix: FloatArray) -> bool:
-    """Whether all vectors have length 1; one of zeros, which has no direction, may be among them."""
+    """Whether all vectors have length 1, except for vectors of zeros, which have no direction."""
     lengths = np.linalg.norm(matrix, axis=1)
     return bool((lengths > 0).any() and np.all((lengths == 0) | (np.abs(lengths - 1) < ON_SPHERE)))
 

@@ -2,13 +2,13 @@
 
 All scores are computed in float64, neuron by neuron, over the trials (first axis) of one session. A neuron whose
 response or prediction is constant has no correlation; it counts as 0, as in SENSORIUM's scores, and
-:func:`constant_neurons` finds it. A session of which no neuron's response varies was not measured, and has no scores at
+:func:`constant_neurons` finds it. A session in which no neuron's response varies was not measured, and has no scores at
 all: :func:`why_untested` finds it. NaN in responses or predictions gives NaN, so that a diverged model is not mistaken
-for a bad one. Of movies, every predicted frame of every clip is a trial, and a frame of a movie is an image: see
+for a bad one. For movies, every predicted frame of every clip is a trial, and a frame of a movie is an image: see
 :func:`stimulus_ids_of`.
 
-Responses to one image differ from trial to trial, so that no model of the image reaches a correlation of 1.
-:func:`noise_ceilings` says how far one could get; :func:`normalized_correlation` and :func:`feve` are relative to it.
+Responses to one image differ between trials, so that no model of the image reaches a correlation of 1.
+:func:`noise_ceilings` says what is attainable; :func:`normalized_correlation` and :func:`feve` are relative to it.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def has_repeats(image_ids: npt.ArrayLike) -> bool:
 
 
 def explainable_variance(responses: npt.ArrayLike, image_ids: npt.ArrayLike) -> FloatArray:
-    """Return the fraction of every neuron's variance that the image explains at best.
+    """Return the fraction of every neuron's variance that the image can explain at most.
 
     ``(Var[r] - sigma_noise^2) / Var[r]``, with the variance over all trials ``Var[r]`` and the noise
     ``sigma_noise^2``, the mean over images of the variance over the image's repeats (both with divisor n - 1). Images
@@ -202,7 +202,7 @@ def feve(
 
     ``1 - (mean (r - prediction)^2 - sigma_noise^2) / (Var[r] - sigma_noise^2)`` over all trials of images with repeats,
     with ``Var[r]`` and ``sigma_noise^2`` as in :func:`explainable_variance` (Cadena et al. 2019, "Deep convolutional
-    models improve predictions of macaque V1 responses to natural images"; used alike by Franke et al. 2022).
+    models improve predictions of macaque V1 responses to natural images"; used in the same way by Franke et al. 2022).
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def feve(
         Image of every trial, (trials,); at least two images with repeats.
     min_explainable
         Smallest fraction of explainable variance of a neuron that is scored; 0.15 as in Cadena et al. Without such a
-        bound, the score divides by what may be next to nothing.
+        bound, the score may divide by almost nothing.
 
     Returns
     -------
@@ -250,7 +250,7 @@ def noise_ceilings(responses: npt.ArrayLike, image_ids: npt.ArrayLike) -> NoiseC
     after Sahani and Linden 2003, but for the mean of every repeat, which is not taken out: repeats have no order here.
     Images that were shown once are left out.
 
-    A ceiling is an estimate: chance puts a score above it, and single neurons with few repeats are uncertain. It bounds
+    A ceiling is an estimate: scores exceed it by chance, and single neurons with few repeats are uncertain. It bounds
     models of the image alone; one that knows the behaviour may predict some of what counts as noise here.
 
     Parameters
@@ -300,7 +300,7 @@ def normalized_correlation(
         Image of every trial, (trials,); at least two images with repeats.
     min_explainable
         Smallest :func:`explainable_variance` of a neuron that is scored, as for :func:`feve`: the score of a neuron
-        that answers to next to nothing divides by what may be next to nothing.
+        that hardly responds to images may divide by almost nothing.
 
     Returns
     -------
@@ -336,8 +336,8 @@ def constant_neurons(
     responses, predictions
         Shape (trials, n).
     image_ids
-        Image of every trial, (trials,), to ask after averaging repeats, as :func:`correlation_to_average` does; None
-        asks over trials.
+        Image of every trial, (trials,), to check after averaging repeats, as :func:`correlation_to_average` does; None:
+        over trials.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What a model predicts on a tier, and which stimulus every row of it answers.
+"""A model's predictions on a tier, and the stimulus of every row of them.
 
 Images have one row for each trial. Movies have one row for each predicted frame: a model with temporal kernels predicts
 the last frames of a clip, and those are compared with the last frames of the responses.
@@ -29,7 +29,7 @@ class TierPredictions(NamedTuple):
     Attributes
     ----------
     responses, predictions
-        (rows, n): a row for each trial, or, of movies, for each predicted frame of each clip, clip after clip.
+        (rows, n): a row for each trial or, for movies, for each predicted frame of each clip, clip after clip.
     frames
         Number of predicted frames of each clip, (clips,) int64; None for images.
     """
@@ -67,8 +67,8 @@ def predict_tier(
     Returns
     -------
     dict of str to (ndarray, ndarray)
-        Data key to responses and predictions, each (trials, n), in the order of the loader; of movies, (frames, n), all
-        predicted frames of the first clip, then those of the second.
+        Data key to responses and predictions, each (trials, n), in the order of the loader; for movies, (frames, n),
+        all predicted frames of the first clip, then those of the second.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def predict_sessions(
 def predict_on_device(
     model: nn.Module, loaders: Mapping[str, Any], *, device: str | torch.device = "cpu"
 ) -> Iterator[tuple[str, Tensor, Tensor, list[int]]]:
-    """Yield for each session what :func:`predict_sessions` does, where it is: nothing waits for the device.
+    """Yield for each session what :func:`predict_sessions` returns, on its device: nothing waits for it.
 
     Yields
     ------
@@ -116,7 +116,7 @@ def predict_on_device(
 
 
 def last_frames(responses: Tensor, predictions: Tensor) -> Tensor:
-    """Return the responses that the predictions are about.
+    """Return the responses to which predictions correspond.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def last_frames(responses: Tensor, predictions: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        A view of ``responses`` in the shape of ``predictions``, or ``responses`` themselves where nothing fits.
+        A view of ``responses`` in the shape of ``predictions``, or ``responses`` themselves if no view fits.
     """
     if responses.ndim == predictions.ndim == 3 and 0 < predictions.shape[1] < responses.shape[1]:
         return responses[:, -predictions.shape[1] :]
@@ -141,8 +141,9 @@ def image_ids_of(loader: Any) -> np.ndarray | None:
     Parameters
     ----------
     loader
-        A torch ``DataLoader`` whose ``dataset.trial_info`` says it for all trials of the recording, as in the SENSORIUM
-        2022 layout: see :func:`december_plugin.datasets.sensorium.layout.trial_image_ids`, which reads and checks it.
+        A torch ``DataLoader`` whose ``dataset.trial_info`` has the image of every trial of the recording, as in the
+        SENSORIUM 2022 layout: see :func:`december_plugin.datasets.sensorium.layout.trial_image_ids`, which reads and
+        checks it.
 
     Returns
     -------
@@ -161,7 +162,7 @@ def image_ids_of(loader: Any) -> np.ndarray | None:
 
 
 def check_image_ids(dataloaders: Mapping[str, Any]) -> None:
-    """Read the image ids of every session now, and not when the model has been trained.
+    """Read the image ids of every session now, rather than after the model has been trained.
 
     Parameters
     ----------
@@ -187,12 +188,12 @@ def _image_ids_of_dataset(dataset: Any, where: str) -> np.ndarray | None:
 
 
 def stimulus_ids_of(loader: Any, frames: npt.NDArray[np.int64] | None = None) -> np.ndarray | None:
-    """Return which stimulus every row of a tier's predictions answers; rows with equal ids are repeats.
+    """Return the stimulus of every row of a tier's predictions; rows with equal ids are repeats.
 
     Parameters
     ----------
     loader
-        See :func:`image_ids_of`; of movies, ``dataset.trial_info.movie_id`` (clips,) names the movie of each clip.
+        See :func:`image_ids_of`; for movies, ``dataset.trial_info.movie_id`` (clips,) names the movie of each clip.
     frames
         :attr:`TierPredictions.frames`; None for images.
 
@@ -238,7 +239,7 @@ def repeated_clips(session: TierPredictions, loader: Any) -> tuple[np.ndarray, n
     Returns
     -------
     (responses, predictions, stimulus_ids) or None
-        Each with (repeats * frames) rows, repeat after repeat; None where nothing was averaged.
+        Each with (repeats * frames) rows, repeat after repeat; None if nothing was averaged.
     """
     by_repeat = getattr(loader.dataset, "responses_by_repeat", None)
     if by_repeat is None or session.frames is None:
@@ -299,7 +300,7 @@ def _predict_session(
 
 
 def n_served_neurons(loader: Any) -> int:
-    """Return how many neurons a loader serves, from one of its batches; random states are left alone."""
+    """Return how many neurons a loader serves, from one of its batches; random states do not change."""
     import torch
 
     with torch.random.fork_rng(devices=[]):

@@ -1,6 +1,6 @@
 """How similar two embeddings of the same neurons are, whatever their axes and numbers of dimensions.
 
-Clusters of two models can differ although the models place the neurons alike, where a cut goes through a continuum.
+Clusters of two models can differ although the models place the neurons in the same way, if they cut a continuum.
 These measures need no clusters: they compare the geometry, and are unchanged by rotations of either embedding.
 """
 
@@ -20,7 +20,7 @@ from december_plugin.validation.checks import check_integer, check_seed
 # Pairs of neurons whose distances are compared; the standard error of a correlation over so many is below 0.005.
 N_PAIRS = 50_000
 FEW_PER_PAIR = 8  # comparisons of all with all for each pair that is compared
-ROUNDING = 1e-12  # of equal numbers, relative, when their mean is taken off
+ROUNDING = 1e-12  # of equal numbers, relative, when their mean is subtracted
 PAIRS_AT_ONCE = 1 << 21  # numbers of one embedding that are gathered together: 16 MiB
 
 Floats = npt.NDArray[np.float64]
@@ -75,7 +75,7 @@ def compare_embeddings(
         Identities, in any form that :meth:`~december_plugin.embeddings.neuron_ids.NeuronIds.of` takes: the neurons that
         both have are compared. Without them, neurons are compared by position.
     n_pairs
-        Over how many pairs of neurons distances and cosines are correlated, drawn at random; all where there are no
+        Number of random pairs of neurons over which distances and cosines are correlated; all pairs if there are no
         more.
     seed
         Of the draw.
@@ -198,7 +198,7 @@ def _correlation(a: Floats, b: Floats) -> float:
 
 
 def _centred(values: Floats) -> Floats:
-    """Return values less their mean over the first axis; zeros where all that is left is rounding."""
+    """Return values minus their mean over the first axis; zeros if only rounding errors remain."""
     centred = values - values.mean(axis=0)
     return centred if np.linalg.norm(centred) > ROUNDING * np.linalg.norm(values) else np.zeros_like(centred)
 
@@ -208,7 +208,7 @@ def _ids(ids: Any, vectors: Floats, name: str) -> NeuronIds:
     if len(known) != len(vectors):
         raise SettingsError(
             f"ids_{name} has the identities of {len(known)} neurons, and {name} has {len(vectors)}; every row needs "
-            "one of its own."
+            "its own."
         )
     return known
 

@@ -1,12 +1,13 @@
-"""How stable the clusters of one model are: clustered again, half of its neurons at a time.
+"""How stable the clusters of one model are when parts of its neurons are clustered again.
 
 Agreement between seeds needs several models. With a single one, every cluster is looked for among the clusters of
-random parts of the neurons: a cluster that is there whatever neurons are left out has a Jaccard similarity near 1 with
-what is found, one that the other neurons have made falls apart (Hennig 2007, "Cluster-wise assessment of cluster
-stability").
+random parts of the neurons: a cluster that exists whichever neurons are left out has a Jaccard similarity near 1 with
+one of those found; a cluster that depends on the other neurons falls apart (Hennig 2007, "Cluster-wise assessment of
+cluster stability").
 
-It says less than agreement between seeds: all parts share one training and its basis. And it is not 0 without clusters:
-slices of a continuum are found again, too, the better the fewer there are. :func:`stability_null` says how well.
+Stability says less than agreement between seeds: all parts share one training and its basis. And it is not 0 without
+clusters: slices of a continuum are found again, too, the more reliably the fewer there are. :func:`stability_null` says
+how well.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PartClusterer = Callable[[FloatArray], npt.ArrayLike]
 DEFAULT_RESAMPLINGS = 20
 DEFAULT_SHARE = 0.5
 MOST_RESAMPLED = 20_000  # neurons of a single model whose clusters a report resamples
-# Hennig's reading of a mean Jaccard similarity: from the first on a cluster is stable, below the second it dissolves.
+# Hennig's reading of a mean Jaccard similarity: above the first a cluster is stable, below the second it dissolves.
 STABLE, DISSOLVED = 0.75, 0.5
 
 
@@ -94,8 +95,8 @@ def cluster_stability(
     labels
         Clusters (N,) of all neurons, -1 for a neuron without one.
     cluster
-        Returns the clusters of some vectors, as all of them were clustered. Where it raises a NoClustersError nothing
-        is found again.
+        Returns the clusters of some vectors, by the method that clustered all of them. If it raises a NoClustersError,
+        no cluster is found again.
     n_draws
         Number of parts.
     share
@@ -141,7 +142,7 @@ def cluster_stability(
         raise SettingsError(f"share is {share!r}, but must be between 0 and 1.", setting="share")
     names, sizes = np.unique(clusters[clusters != NO_CLUSTER], return_counts=True)
     if not len(names):
-        raise SettingsError("no neuron has a cluster, so there is nothing to find again.")
+        raise SettingsError("no neuron has a cluster, so none can be found again.")
     check_seed("seed", seed)
     n_part = max(1, round(share * len(points)))
     similarities, agreements = [], []

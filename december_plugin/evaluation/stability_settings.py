@@ -1,4 +1,4 @@
-"""The settings of a resampling: how often the neurons of a model are drawn, how many, and for which clusterings."""
+"""Settings of a resampling: how often parts of a model's neurons are drawn, their size, and for which clusterings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StabilitySettings:
         Surrogates without clusters whose stability is the null, 0 (no null) to 10,000; each is clustered ``1 +
         n_draws`` times.
     clusterings
-        Methods of the clusterings that it is computed for, in alphabetical order; None: all.
+        Methods of the clusterings for which it is computed, in alphabetical order; None: all.
     """
 
     n_draws: Draws = DEFAULT_RESAMPLINGS

@@ -65,7 +65,7 @@ class SurrogateSettings:
     method
         "elliptical", "gaussian", "planar", "axial" or "combined", see :mod:`december_plugin.evaluation.null`.
     clusterings
-        Methods of the clusterings that it is drawn for, in alphabetical order; None: all.
+        Methods of the clusterings for which it is drawn, in alphabetical order; None: all.
     """
 
     name: Annotated[str | None, PlainValidator(_checked_name)] = None

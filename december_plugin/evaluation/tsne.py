@@ -5,14 +5,14 @@ DECEMber paper): perplexity N/100, early exaggeration ``alpha = N/10``, learning
 
     y_i <- y_i + sum_j (alpha h) p_ij q_ij Z (y_j - y_i) - h sum_j q_ij^2 Z (y_j - y_i),
 
-so ``h`` multiplies a gradient without its factor of 4, and what decides about the clusters is the product
+so ``h`` multiplies a gradient without its factor of 4, and the clusters depend on the product
 ``alpha h = N/10``: as ``sum_j p_ij`` is about ``1/N``, a point moves by about a tenth of the way to its neighbours.
 
 **In openTSNE** the gradient has no factor of 4 either (a test compares it with the formula), so its learning rate is
-``h`` itself: 1 in the exaggerated stage. scikit-learn's has the factor; there the equivalent is 0.25. Left at 1 when
-the exaggeration ends, next to nothing would move, as ``alpha h`` falls by a factor of N/10. The product is therefore
-held constant through both stages: the second stage has the learning rate N/10, close to the N/12 of Belkina et al.
-(2019) and the N of openTSNE's "auto", and not below 200. Both stages have the guideline's step plus what all
+``h`` itself: 1 in the exaggerated stage. scikit-learn's has the factor; there the equivalent is 0.25. If it stayed at 1
+when the exaggeration ends, almost nothing would move, as ``alpha h`` falls by a factor of N/10. The product is
+therefore held constant through both stages: the second stage has the learning rate N/10, close to the N/12 of Belkina
+et al. (2019) and the N of openTSNE's "auto", and not below 200. Both stages have the guideline's step plus what all
 implementations add to it: momentum (0.5, then 0.8) and a gain per coordinate.
 
 **What large exaggeration does to overlapping groups.** Where the neighbourhood graph has no clear parts (a spectral gap
@@ -21,8 +21,8 @@ exponentially, down to 1e-12 in trials. The arrangement survives, its scale does
 from the arrangement of the first, brought back to the standard deviation from which t-SNE starts (1e-4).
 
 **Perplexity.** N/100 is meant for thousands of points. With 5 neighbours per point, which it is for 500 neurons, a
-continuum falls into clumps that are not there. Below 3,000 neurons the perplexity is 30, the usual default, but at most
-N/15, so that it stays local.
+continuum falls into spurious clumps. Below 3,000 neurons the perplexity is 30, the usual default, but at most N/15, so
+that it stays local.
 
 **The same seed gives the same picture**: the neighbours are exact (openTSNE's approximate search depends on the number
 of threads), the start is the principal components.
@@ -46,7 +46,7 @@ _EXAGGERATED_ITERATIONS = 250
 _ITERATIONS = 500
 _START_SD = 1e-4
 _MIN_LEARNING_RATE = 200.0
-# From here on, interpolation on a grid is faster than a tree.
+# Above this number, interpolation on a grid is faster than a tree.
 _GRID_FROM = 4000
 _THREADS_FROM = 2000
 
@@ -188,7 +188,7 @@ def tsne_coordinates(vectors: npt.ArrayLike, *, seed: int) -> np.ndarray:
     scale = np.abs(points).max()
     if scale == 0:
         raise SettingsError(
-            f"all {len(points)} readout vectors are the same, so that there is nothing to embed. Was the model trained?"
+            f"all {len(points)} readout vectors are the same, so they cannot be embedded. Was the model trained?"
         )
     # t-SNE does not depend on the scale of the vectors, but float32 has limits.
     points = points / scale
@@ -211,7 +211,7 @@ def checked_vectors(vectors: npt.ArrayLike) -> np.ndarray:
     bad = int((~np.isfinite(array)).any(axis=1).sum())
     if bad:
         raise SettingsError(
-            f"{bad} of {len(array)} readout vectors hold NaN or infinite values. Leave these neurons out, or look at "
+            f"{bad} of {len(array)} readout vectors hold NaN or infinite values. Leave these neurons out, or check "
             "the training that made them."
         )
     return array
@@ -226,7 +226,7 @@ def _principal_components(points: np.ndarray, *, seed: int) -> np.ndarray:
     n = min(2, len(s))
     components[:, :n] = u[:, :n] * s[:n]
     components *= _START_SD / components[:, 0].std()
-    # Vectors along a line could never leave it.
+    # Vectors on a line could never leave it.
     components += np.random.default_rng(seed).normal(scale=0.01 * _START_SD, size=components.shape)
     return components
 
@@ -269,7 +269,7 @@ def _run(affinities: Any, start: np.ndarray, seed: int, **settings: Any) -> np.n
 
 
 def _n_threads(n_neurons: int) -> int:
-    # Threads that wait for each other after every small step cost more than they save, very much so on a busy machine.
+    # Threads that wait for each other after every small step cost more than they save, especially on a busy machine.
     if n_neurons < _THREADS_FROM:
         return 1
     # Processors of this process, which may be fewer than those of the machine.

@@ -1,14 +1,14 @@
-"""Valleys between clusters: whether fewer neurons lie between them than in them.
+"""Valleys between clusters: whether there are fewer neurons between them than in them.
 
-Seeds agree on clusters also where these are parts of a continuum of a shape that surrogates do not have, such as a
-ring. Types differ from parts of any continuum in that there are few neurons between them. A valley is looked for on
-the line between the centres of two clusters: how far does the density of their neurons, each cluster counted as one,
-fall between its peaks? Parts of a ring, or of a curved sheet, that lie opposite each other have a valley between them
-as well, but are connected over others. So the passes that count are those of the tree that connects all clusters over
+Seeds also agree on clusters that are parts of a continuum, if it has a shape that surrogates lack, such as a ring.
+Types differ from parts of any continuum in that there are few neurons between them. A valley is sought on the line
+between the centres of two clusters: how far does the density of their neurons, each cluster counted as one, fall
+between its peaks? Parts of a ring, or of a curved sheet, that are opposite each other have a valley between them as
+well, but are connected through others. So the passes that count are those of the tree that connects all clusters over
 passes as shallow as possible, as in t-NEB (:mod:`december_plugin.clustering.density_paths`).
 
-Neurons are looked at in all seeds at once, their vectors side by side: what seeds do not share averages out. A depth
-that few neurons show is uncertain, so each has the root of their number as its weight.
+Neurons are compared in all seeds at once, their vectors side by side: what seeds do not share averages out. A depth
+that few neurons show is uncertain, so each is weighted by the root of their number.
 
 Parts of a ring have shallow valleys between them, too: on the line between their centres a bend is dense at its ends.
 So what counts as a valley is not only deeper than those of surrogates, but much deeper (:func:`is_deep`).
@@ -29,7 +29,7 @@ from december_plugin.evaluation.agreement import SIGNIFICANT
 FloatArray = npt.NDArray[np.float64]
 
 BANDWIDTH = 0.15  # of the density along a line, in units of the distance between the centres
-N_POINTS = 21  # at which it is looked at, both centres included
+N_POINTS = 21  # at which it is evaluated, both centres included
 FEWEST = 3  # neurons of a cluster that can have a peak
 # Times as deep as valleys of surrogates: chosen in studies/surrogates, on rings, sparse continua and unequal types.
 LEAST_EXCESS = 1.75
@@ -76,11 +76,11 @@ def _valleys(seeds: Sequence[FloatArray], labels: npt.NDArray[np.int64]) -> floa
 
 
 def is_deep(valleys: npt.ArrayLike, null_valleys: npt.ArrayLike, p_value: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Return whether valleys are significantly and much deeper than those of surrogates; NaN is not.
+    """Return whether valleys are significantly and much deeper than those of surrogates; False for NaN.
 
-    Much deeper are those that are :data:`LEAST_EXCESS` times as deep, or leave so many times less of the density. The
-    latter is for types that hardly touch: their surrogates keep the values of every channel, and with them gaps, and
-    no valley is deeper than 1.
+    Valleys are much deeper if they are :data:`LEAST_EXCESS` times as deep, or leave a density that many times smaller.
+    The latter is for types that hardly touch: their surrogates keep the values of every channel, and with them gaps,
+    and no valley is deeper than 1.
 
     Parameters
     ----------
@@ -142,5 +142,5 @@ def _depth(first: FloatArray, second: FloatArray) -> float:
         density += np.exp(-0.5 * ((points[:, None] - places) / BANDWIDTH) ** 2).mean(axis=1)
     peaks = int(np.argmax(density[: middle + 1])), middle + int(np.argmax(density[middle:]))
     lower = min(density[peaks[0]], density[peaks[1]])
-    # Between centres that are next to each other in wide clusters there may be nobody at all, and then no peak.
+    # Between centres that are close to each other in wide clusters there may be no neurons at all, and then no peak.
     return float(1 - density[peaks[0] : peaks[1] + 1].min() / lower) if lower > 0 else 0.0

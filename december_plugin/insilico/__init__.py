@@ -1,4 +1,4 @@
-"""What neurons of a trained model prefer, and how they respond to what others prefer: experiments in the computer."""
+"""In-silico experiments: the images that neurons of a trained model prefer, and how they respond to each other's."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Gradient ascent of many images at once, each on an objective of its own, on the sphere of images of one norm.
+"""Gradient ascent of many images at once, each on its own objective, on the sphere of images with one norm.
 
 For image ``x`` with deviation ``u`` from grey, ``||u|| = norm``, and gradient ``g`` of its objective ``a``::
 
@@ -7,10 +7,10 @@ For image ``x`` with deviation ``u`` from grey, ``||u|| = norm``, and gradient `
     x' = grey + norm (u + step norm d / ||d||) / ||.||
 
 The filter is positive, so ``<g, d> > 0`` unless ``t`` is zero within the pass band: images end where the gradient is
-along the image, as at the maximum on the sphere of images of the pass band, and the power only says which frequencies
-come first. (Filtering ``g`` and not ``t`` would end at filtered images.) Pixels at a bound of the canvas that would
-leave it are left out of ``u``, ``g`` and ``d``. A step that raises the activity is taken and the next is longer; one
-that does not is undone and halved, for each image by itself.
+along the image, as at the maximum on the sphere of images of the pass band, and the power only decides which
+frequencies come first. (Filtering ``g`` and not ``t`` would end at filtered images.) Pixels at a bound of the canvas
+that would leave it are left out of ``u``, ``g`` and ``d``. A step that raises the activity is taken and the next is
+longer; one that does not is undone and halved, for each image separately.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Ascended:
     activities
         Of the objectives, (n,).
     endings
-        One of :data:`ENDINGS` for each image, (n,); "dead": no gradient where it started, where it has stayed.
+        One of :data:`ENDINGS` for each image, (n,); "dead": no gradient at its start, where it has stayed.
     n_steps
         Evaluations after the first, (n,) int64.
     """
@@ -56,18 +56,18 @@ class Ascended:
 
 @dataclass(frozen=True)
 class Start:
-    """What images are before their ascent.
+    """Images before their ascent.
 
     Attributes
     ----------
     images
-        (n, *image_shape), of the norm that is asked for.
+        (n, *image_shape), of the requested norm.
     activities, gradients
         Of the objectives, (n,) and (n, *image_shape).
     is_finite
         Whether both are finite, (n,) bool.
     is_dead
-        Whether the activity changes with no pixel, (n,) bool.
+        Whether the activity does not change with any pixel, (n,) bool.
     """
 
     images: Tensor
@@ -124,7 +124,7 @@ class FrequencyFilter:
 
 
 def ascend(objective: Objective, starts: Tensor, canvas: Canvas, settings: AscentSettings) -> Ascended:
-    """Raise each image's objective as far as it goes.
+    """Raise each image's objective until it no longer rises, or for the largest number of steps.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def ascend(objective: Objective, starts: Tensor, canvas: Canvas, settings: Ascen
     starts
         (n, *image_shape), of any norm but 0.
     canvas, settings
-        What images may be.
+        The images that are allowed.
     """
     n = len(starts)
     norm = norm_of(canvas, settings)
@@ -195,7 +195,7 @@ def _moved(
 
 
 def _free_pixels(pixels: Tensor, deviations: Tensor, slopes: Tensor, canvas: Canvas) -> Tensor | None:
-    """Return which pixels may change: those within the bounds, and those at a bound that want to leave it."""
+    """Return which pixels may change: those within the bounds, and those at a bound that move away from it."""
     if canvas.bounds is None:
         return None
     low, high = canvas.bounds

@@ -28,12 +28,12 @@ class AscentSettings:
     step
         Length of the first step, as a fraction of the norm.
     max_steps
-        Steps after which an image is left as it is.
+        Largest number of steps of an image.
     patience, tolerance
-        An image is done when in so many steps its activity has risen by at most this fraction of all that it has risen
+        An image has converged when in so many steps its activity has risen by at most this fraction of its total rise
         since the start.
     n_starts
-        From how many different noise images every neuron starts; the best end is kept.
+        Number of different noise images from which every neuron starts; the best result is kept.
     seed
         Of the noise.
 

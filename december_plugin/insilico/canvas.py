@@ -1,4 +1,4 @@
-"""What images may be shown to a model: their shape, grey, allowed pixel values, and the behaviour beside them."""
+"""The images that may be shown to a model: their shape, grey, allowed pixel values, and accompanying behaviour."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ class Canvas:
     grey
         The value of an empty pixel, from which norms are measured: 0 where images are z-scored.
     bounds
-        The smallest and the largest value of a pixel; None: any.
+        The smallest and the largest value of a pixel; None: unbounded.
     image_channels
         How many of the channels are images, the first ones; None: all.
     behavior
-        Values of the others, in the units that the model takes, best their means over the recording; None: 0.
+        Values of the other channels, in the units that the model takes, ideally their means over the recording; None:
+        0.
 
     Raises
     ------
@@ -82,7 +83,7 @@ class Canvas:
 
     @classmethod
     def of(cls, shape: Canvas | Sequence[int]) -> Canvas:
-        """Return a canvas as it is, or an empty one of a shape."""
+        """Return a canvas unchanged, or an empty one of a shape."""
         return shape if isinstance(shape, cls) else cls(shape)  # type: ignore[arg-type]
 
     @property
@@ -149,7 +150,7 @@ class Canvas:
     def with_norm(self, images: Tensor, norm: float) -> Tensor:
         """Scale images ``(n, *image_shape)`` about grey until they have a norm.
 
-        Where bounds cut pixels off, the others grow, up to what can be reached. An image of nothing but grey stays it.
+        Where bounds cut pixels off, the others grow as far as possible. A uniformly grey image stays grey.
         """
         deviations = (images - self.grey).flatten(start_dim=1)
         lengths = torch.linalg.vector_norm(deviations, dim=1, keepdim=True)
@@ -165,7 +166,7 @@ class Canvas:
 
 
 def _factors_within(deviations: Tensor, factors: Tensor, norm: float, bounds: tuple[float, float]) -> Tensor:
-    """Return by what deviations (n, pixels) are multiplied so that they have a norm within the bounds, (n, 1)."""
+    """Return the factors (n, 1) by which deviations (n, pixels) have a norm within the bounds."""
     low, high = factors.log(), factors.log() + math.log(1e6)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2

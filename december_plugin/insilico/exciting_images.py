@@ -1,6 +1,7 @@
 """Maximally exciting images: for each neuron the image of a given norm that drives it most (Walker et al. 2019).
 
-For an ensemble, the image that drives the mean of the models most. Clips of movies likewise, at their last frame.
+For an ensemble, the image that drives the mean of the models most. The same holds for clips of movies, at their last
+frame.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from december_plugin.validation.checks import check_choice, check_integer
 
 AT_ONCE = {"cpu": 64}  # images in a forward pass: more do not stay in a processor's cache
 AT_ONCE_ELSEWHERE = 512
-VALUES_AT_ONCE = 1 << 25  # of the images that rise together: 128 MiB, of which a step has a dozen
+VALUES_AT_ONCE = 1 << 25  # of the images that are optimised together: 128 MiB, of which a step has a dozen
 RAISE, KEEP = DEAD_NEURONS = ("raise", "keep")
 MOST_NAMED = 5
 
@@ -46,18 +47,18 @@ class ExcitingImages(ArrayRepr):
     neuron_ids
         The neurons.
     activities
-        What the neurons respond to their images, (N,) float64: the mean over models.
+        Responses of the neurons to their images, (N,) float64: the mean over models.
     norms
-        L2 norms of the images about grey, (N,) float64: as asked for, or smaller where bounds do not allow it.
+        L2 norms of the images about grey, (N,) float64: as requested, or smaller where bounds do not allow it.
     endings
-        Why the ascent ended, (N,): "converged", "max_steps", or "dead" for a neuron whose response
-        changes with none of the noise images.
+        Why the ascent ended, (N,): "converged", "max_steps", or "dead" for a neuron whose response does not change with
+        any of the noise images.
     n_steps
         Steps of the ascent, (N,) int64.
     start_activities
-        What was reached from every start, (N, starts) float64: starts that disagree have found different maxima.
+        Activities reached from every start, (N, starts) float64: starts that disagree have found different maxima.
     canvas
-        What the images were allowed to be.
+        The images that were allowed.
     """
 
     images: npt.NDArray[np.float32]
@@ -87,7 +88,7 @@ class ExcitingImages(ArrayRepr):
 
 
 class Population:
-    """Neurons of one model or of an ensemble, and their mean responses over the models.
+    """Neurons of one model or of an ensemble, and their responses averaged over the models.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ class Population:
         Identities of all neurons of every model, in the order of its readouts; None: a neuron's unit id is its
         position within its session.
     canvas
-        What the models are shown.
+        The stimuli that the models are shown.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class Population:
             self.responses.append(of_models)
 
     def __call__(self, images: Tensor, which: Tensor) -> Tensor:
-        """Return what each image's neuron responds, (batch,), on the autograd graph of the images."""
+        """Return the response of each image's neuron, (batch,), on the autograd graph of the images."""
         found = images.new_zeros(len(images))
         for k, models in enumerate(self.responses):
             rows = torch.nonzero(self.session_of[which] == k)[:, 0]
@@ -150,8 +151,8 @@ def maximally_exciting_images(
     """Return for each neuron the image, or clip, of a given norm that drives it most.
 
     Gradient ascent from several noise images, all neurons at once, see :mod:`december_plugin.insilico.ascent`. Models
-    run in evaluation mode, where they are, with behaviour as ``canvas`` has it and without a shift of the gaze;
-    afterwards the mode of each of their modules, their gradients and all random states are as before. The same seed
+    run in evaluation mode, on their device, with the behaviour of ``canvas`` and without a shift of the gaze;
+    afterwards the mode of each of their modules, their gradients and all random states are restored. The same seed
     gives the same bytes on the CPU.
 
     Parameters
@@ -162,8 +163,8 @@ def maximally_exciting_images(
         Which neurons, in any form that :meth:`~december_plugin.embeddings.neuron_ids.NeuronIds.of` takes: e.g. data key
         to unit ids.
     canvas
-        What the images may be, or the shape of the model's input, (channels, height, width). Of movies, (channels,
-        frames, height, width), with at most 50 frames; clips drive neurons at the last frame.
+        The images that are allowed, or the shape of the model's input, (channels, height, width). For movies,
+        (channels, frames, height, width), with at most 50 frames; clips drive neurons at the last frame.
     neuron_ids
         Identities of all neurons of the model, in the order of its readouts, as
         :func:`~december_plugin.embeddings.readout_vectors.readout_embeddings` has them; for an ensemble a list with
@@ -173,8 +174,8 @@ def maximally_exciting_images(
     batch_size
         Images in one forward pass. None: 64 on the CPU, 512 elsewhere.
     dead
-        Neurons whose response changes with none of the noise images: "raise", or "keep", which leaves their images
-        empty.
+        What to do with neurons whose response does not change with any of the noise images: "raise", or "keep", which
+        leaves their images empty.
 
     Returns
     -------
@@ -278,7 +279,7 @@ def in_parts(population: Population, images: Tensor, which: Tensor, size: int) -
 
 
 class _OfOnePart(torch.autograd.Function):
-    """Responses whose gradients are found at once: the graph of one part alone is in memory."""
+    """Responses whose gradients are computed with them: only the graph of one part is in memory."""
 
     @staticmethod
     def forward(ctx: Any, population: Population, images: Tensor, which: Tensor) -> Tensor:
@@ -313,7 +314,7 @@ def _objective(population: Population, rows: Tensor, size: int, settings: Ascent
 def _check_starts(
     population: Population, together: Sequence[Tensor], size: int, settings: AscentSettings, dead: str
 ) -> None:
-    """Refuse neurons that are not finite or, unless they are kept, dead at all their starts."""
+    """Refuse neurons whose responses are not finite or, unless they are kept, that are dead at all their starts."""
     found = []
     for rows in together:
         starts = _starts(population.neurons.take(rows.numpy()), population.canvas, settings).to(population.device)
@@ -325,8 +326,8 @@ def _check_starts(
     if dead == RAISE and all_dead.any():
         raise StimulusError(
             f"{_named(population.neurons, all_dead)}: the response changes with none of the {settings.n_starts} noise "
-            'images, so none can be made better. Leave such neurons out, or say dead="keep". Where responses are 0 to '
-            "much of what is shown, more starts (n_starts) or another norm may help."
+            'images, so none can be improved. Leave such neurons out, or pass dead="keep". If responses are 0 to '
+            "most images, more starts (n_starts) or another norm may help."
         )
 
 
@@ -363,7 +364,7 @@ def _positions_of(neurons: NeuronIds, ids: NeuronIds | None) -> npt.NDArray[np.i
         positions = whole_numbers(neurons.unit_ids)
         if positions is None:
             raise StimulusError(
-                "the unit ids are not whole numbers, so they are not positions within a session; say with neuron_ids "
+                "the unit ids are not whole numbers, so they are not positions within a session; pass in neuron_ids "
                 "which neurons the model has."
             )
         return positions
@@ -396,7 +397,7 @@ def _check_all_are_named(responses: NeuronResponses, ids: NeuronIds | None) -> N
 
 
 def _starts(neurons: NeuronIds, canvas: Canvas, settings: AscentSettings) -> Tensor:
-    """Return noise for each neuron, (neurons * starts, *image_shape); a neuron's own, whoever else there is."""
+    """Return noise for each neuron, (neurons * starts, *image_shape), which does not depend on the other neurons."""
     filtered = FrequencyFilter(canvas.size, settings.frequency_power, settings.highest_frequency)
     noise = np.empty((len(neurons), settings.n_starts, *canvas.image_shape), dtype=np.float32)
     for row, (key, unit) in enumerate(zip(neurons.data_keys, neurons.unit_ids, strict=True)):

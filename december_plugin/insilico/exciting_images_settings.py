@@ -1,4 +1,4 @@
-"""The settings of maximally exciting images of clusters: of how many neurons, of one model or all seeds, and how."""
+"""Settings of maximally exciting images of clusters: the number of neurons, the models, and the ascent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from december_plugin.insilico.ascent_settings import AscentSettings
 from december_plugin.validation.models import PLAIN, Count, Says, settings_class
 
 PER_CLUSTER = 16  # as in the paper
-LEAST_CORRELATION = 0.7  # with the test responses, of neurons that are compared by their images: as in the paper
+LEAST_CORRELATION = 0.7  # least test correlation of neurons that are compared by their images, as in the paper
 Models = Literal["single", "seeds"]
 SINGLE: Models = "single"
 SEEDS: Models = "seeds"
@@ -25,14 +25,14 @@ class ExcitingImagesSettings(AscentSettings):
     Attributes
     ----------
     per_cluster
-        Of how many neurons of each cluster: those with the best test correlations.
+        Number of neurons of each cluster: those with the best test correlations.
     models
-        "single": what drives the model of the assignment. "seeds": what drives the mean of all models that differ from
-        it in nothing but the seed and have the same neurons.
+        "single": images that drive the model of the assignment. "seeds": images that drive the mean of all models that
+        differ from it only in the seed and have the same neurons.
     least_correlation
-        Test correlation, -1 to 1, of the neurons of ``MeiConfusion``.
+        Smallest test correlation, -1 to 1, of the neurons of ``MeiConfusion``.
     clusterings
-        Methods of the clusterings that they are computed for, in alphabetical order; None: all.
+        Methods of the clusterings for which they are computed, in alphabetical order; None: all.
     """
 
     per_cluster: Count = PER_CLUSTER
@@ -47,5 +47,5 @@ class ExcitingImagesSettings(AscentSettings):
 
     @property
     def ascent(self) -> dict[str, Any]:
-        """The settings of the ascent alone."""
+        """Only the settings of the ascent."""
         return {each.name: getattr(self, each.name) for each in fields(AscentSettings)}

@@ -1,8 +1,8 @@
-"""How well images match filters, such as those that were planted in a simulated recording, wherever and however turned.
+"""How well images match filters, such as those planted in a simulated recording, at any position and angle.
 
-``c_i = max over angles and places of <turned x_i, f_i> / (||x_i|| ||f_i||)``, means taken off: a correlation over the
-pixels of a canvas that holds both. The filter's partner in quadrature makes it blind to phase, as complex cells are:
-``sqrt(c_even^2 + c_odd^2)``.
+``c_i = max over angles and places of <turned x_i, f_i> / (||x_i|| ||f_i||)``, with means subtracted: a correlation over
+the pixels of a canvas that holds both. With the filter's partner in quadrature it does not depend on phase, like
+complex cells: ``sqrt(c_even^2 + c_odd^2)``.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ AT_ONCE = 64  # images
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FilterMatch(ArrayRepr):
-    """How well each of N images matches its filter.
+    """The match of each of N images with its filter.
 
     Attributes
     ----------
     correlations
         The best over angles and places, (N,) float64, -1 to 1.
     angles
-        By which the image was turned for it, counterclockwise, (N,) float64 degrees.
+        Angle by which the image was turned for it, counterclockwise, (N,) float64 degrees.
     shifts
-        By how much the filter's middle was moved down and to the right from that of the turned image, (N, 2) int64
-        pixels; where one has an even and the other an odd size, rounded up.
+        Shift of the filter's middle, down and to the right, from that of the turned image, (N, 2) int64 pixels; rounded
+        up if one has an even and the other an odd size.
     """
 
     correlations: npt.NDArray[np.float64]
@@ -63,9 +63,9 @@ def match_filters(
     partners
         The filters' partners in quadrature, (N, h, w), of the same norm: any phase of the pair matches.
     n_angles
-        Over the whole circle; 1: images are not turned.
+        Number of angles over the whole circle; 1: images are not turned.
     grey
-        Of the images: what comes in at the edges when they are turned.
+        Grey value of the images, which fills the edges when they are turned.
 
     Raises
     ------

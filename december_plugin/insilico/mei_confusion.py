@@ -1,4 +1,4 @@
-"""Which neurons like each other's maximally exciting images, whatever their orientation and receptive field.
+"""How strongly neurons respond to each other's maximally exciting images, at any orientation and position.
 
 ``C_ij = max over angles and places of a_j(y_i turned and moved) / a_j(y_j)``, with ``y_i`` the image of neuron ``i``
 and ``a_j`` the activity of neuron ``j`` (Ustyuzhaninov et al. 2020, section 5.2 and Figure 7).
@@ -44,17 +44,17 @@ class MeiConfusion(ArrayRepr):
     Attributes
     ----------
     values
-        (M, M) float64: row ``i``, column ``j`` is the activity of neuron ``j`` for the image of neuron ``i`` where that
-        drives ``j`` best, divided by that for its own image.
+        (M, M) float64: row ``i``, column ``j`` is the activity of neuron ``j`` for the image of neuron ``i``, turned
+        and moved to where it drives ``j`` best, divided by that for its own image.
     angles
-        By which the image was turned, (M, M) float64, degrees counterclockwise.
+        Angle by which the image was turned, (M, M) float64, degrees counterclockwise.
     shifts
-        By which it was moved from its own place, before it was turned about its middle, (M, M, 2) int64 pixels down
-        and to the right.
+        Shift of the image from its own place, before it was turned about its middle, (M, M, 2) int64 pixels down and to
+        the right.
     neuron_ids
         The neurons.
     at
-        Which of the images they are, (M,) int64.
+        Their positions among the images, (M,) int64.
     """
 
     values: npt.NDArray[np.float64]
@@ -78,36 +78,37 @@ def mei_confusion(
 ) -> MeiConfusion:
     """Return how strongly neurons respond to each other's maximally exciting images.
 
-    Every image is put into the middle, turned, and moved by whole pixels onto each neuron's receptive field and places
-    about it. Where the core's map of an image does not say that (attention, several scales, strides, readouts of other
-    packages), images are shown at the places of a grid over the whole canvas, and about the best one at every pixel,
-    which takes much longer. Memory is bounded: some images and angles at a time.
+    Every image is centred, turned, and moved by whole pixels onto each neuron's receptive field and places around it.
+    If these responses cannot be read from the core's map of the image (attention, several scales, strides, readouts of
+    other packages), images are shown at the places of a grid over the whole canvas, and around the best of them at
+    every pixel, which takes much longer. Memory is bounded: some images and angles are processed at a time.
 
     Parameters
     ----------
     models, neuron_ids, batch_size
-        As of :func:`~december_plugin.insilico.exciting_images.maximally_exciting_images`, whose result the images are.
+        As of :func:`~december_plugin.insilico.exciting_images.maximally_exciting_images`, which returned the images.
     exciting
-        Images of N neurons; not of models of movies.
+        Images of N neurons; models of movies are not supported.
     test_correlations
-        Of the neurons, (N,): those below ``least_correlation``, or without one (NaN), are left out. None: all are kept.
+        Test correlations of the neurons, (N,): those below ``least_correlation``, or without one (NaN), are left out.
+        None: all are kept.
     least_correlation
-        As the paper, 0.7.
+        Smallest test correlation; 0.7, as in the paper, by default.
     n_angles
         Number of angles over the whole circle.
     most_shift
-        How far from the middle of its field an image may lie, in pixels; None: a quarter of the shorter side. Not for
-        the grid over the whole canvas.
+        Largest distance of an image from the middle of the neuron's field, in pixels; None: a quarter of the shorter
+        side. The grid over the whole canvas ignores it.
     most_outside
-        How much of an image (of its squared deviations from grey) may lie outside the largest circle about its middle
-        where images are not square: it would be cut off when the image is turned.
+        Largest share of an image (of its squared deviations from grey) that may be outside the largest circle about its
+        middle if images are not square: it would be cut off when the image is turned.
 
     Raises
     ------
     SettingsError
         If a setting is not allowed.
     StimulusError
-        If no neuron is predicted well enough, one is dead, or an image is too large to be turned.
+        If no neuron is predicted well enough, a neuron is dead, or an image is too large to be turned.
 
     See Also
     --------
@@ -143,7 +144,7 @@ def mei_confusion(
     check_fraction("most_outside", most_outside)
     check_number("least_correlation", least_correlation, minimum=-1)
     if canvas.n_frames is not None:
-        raise StimulusError("clips of movies are not turned; MEI confusion is known for images alone.")
+        raise StimulusError("clips of movies cannot be turned; MEI confusion is defined for images only.")
     at = _well_predicted(exciting, test_correlations, least_correlation)
     kept = exciting.take(at)
     _check_alive(kept)
@@ -174,7 +175,7 @@ def fits_when_turned(exciting: ExcitingImages, *, most_outside: float = MOST_OUT
     Parameters
     ----------
     exciting
-        The images; not of models of movies.
+        The images; models of movies are not supported.
     most_outside
         As of :func:`mei_confusion`, which refuses the others.
     """
@@ -294,7 +295,7 @@ def _check_alive(exciting: ExcitingImages) -> None:
         key, unit = exciting.neuron_ids.index[bad][0]
         raise StimulusError(
             f"unit {unit} of session {key!r} does not respond to its own image ({int(bad.sum())} neurons do not), so "
-            "nothing can be measured by it. Leave such neurons out."
+            "other responses cannot be compared with it. Leave such neurons out."
         )
 
 

@@ -1,10 +1,10 @@
-"""What neurons respond to images that are moved, for many places at once.
+"""Responses of neurons to images that are moved, for many places at once.
 
-A convolutional core does to a moved image what it does to the image, elsewhere on the map. So a neuron's response to an
-image that is moved by ``-d`` is what it would respond if it read further by ``d`` what the image changes of the map of
-an empty image: the core runs once, whatever the number of places. (Where the content of an image is far from its edges,
-that is exact.) Models whose neurons read in other ways, or whose maps have other pixels than the image, are shown every
-moved image.
+A convolutional core responds to a moved image as to the image, elsewhere on the map. So a neuron's response to an image
+that is moved by ``-d`` is the response it would have if it read, at a distance of ``d``, the changes that the image
+makes to the map of an empty image: the core runs once, whatever the number of places. (If the content of an image is
+far from its edges, that is exact.) Models whose neurons read in other ways, or whose maps have other pixels than the
+image, are shown every moved image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from december_plugin.insilico.canvas import Canvas
 from december_plugin.insilico.responses import NeuronResponses, noise_on
 from december_plugin.insilico.turning import moved
 
-TOLERANCE = 0.05  # of what an image changes of a map: with strides it is off by a fifth and more
+TOLERANCE = 0.05  # of the changes of a map by an image: with strides they are off by a fifth and more
 
 
 class MovedResponses:
@@ -29,7 +29,7 @@ class MovedResponses:
     responses
         The neurons.
     places
-        Shifts of a neuron's place from the middle of the map, (E, 2) int64 rows and columns.
+        Shifts from the middle of the map at which a neuron may read, (E, 2) int64 rows and columns.
     fields
         Where neurons are on the map of another model of the same ensemble, (n, 2) whole pixels from the middle: images
         are moved onto these. None: this model's own.
@@ -69,7 +69,7 @@ class MovedResponses:
 
     @staticmethod
     def can_read(responses: NeuronResponses) -> bool:
-        """Return whether the map of an image says what the neurons respond to it elsewhere."""
+        """Return whether the neurons' responses to moved images follow from the map of the image."""
         reading = responses.reading
         if reading is None or reading.attention is not None or responses.canvas.n_frames is not None:
             return False
@@ -126,7 +126,7 @@ class MovedResponses:
     def _at_points(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Return values (batch, n, E) of maps (batch, n, height, width) at each neuron's places, and which are inside.
 
-        Each neuron is moved by whole pixels: its place between them stays what it is.
+        Each neuron is moved by whole pixels: its place between them does not change.
         """
         assert self.points is not None
         last = torch.tensor(self.size, device=maps.device) - 1
@@ -151,7 +151,7 @@ class MovedResponses:
 
 
 def places_about_the_middle(most: int) -> Tensor:
-    """Return all shifts (E, 2) of at most so many pixels down and to the right; those without a shift come first."""
+    """Return all shifts (E, 2) of at most this many pixels down and to the right, beginning with no shift."""
     axis = torch.arange(-most, most + 1)
     places = torch.cartesian_prod(axis, axis)
     return places[places.abs().sum(dim=1).argsort(stable=True)]

@@ -1,7 +1,8 @@
-"""The canvas of a recording: grey, contrast and behaviour as a model was trained on them.
+"""The canvas of a recording: grey, contrast and behaviour of the stimuli on which a model was trained.
 
-Pixels may be z-scored or not, channels of behaviour beside the image, and clips of any length: all of that is read off
-some stimuli of the training tier, so that maximally exciting images of every recording have comparable contrasts.
+Pixels may be z-scored or not, there may be channels of behaviour next to the image, and clips may have any length: all
+of that is read from some stimuli of the training tier, so that maximally exciting images of all recordings have
+comparable contrasts.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from december_plugin.insilico.responses import frames_seen
 
 N_STIMULI = 200  # of all sessions together
 FEWEST_STIMULI = 10  # of a session
-FLAT = 1e-6  # of the largest value: what a channel of behaviour varies by over pixels at most, from rounding
+FLAT = 1e-6  # of the largest value: a channel of behaviour varies over pixels by no more than this, from rounding
 MOVIE_DIMENSIONS = 5
 
 
 class RecordedCanvas(NamedTuple):
-    """What images may be, and how strong they are.
+    """The images that are allowed, and their norm.
 
     Attributes
     ----------
     canvas
-        With the mean pixel of the recording as grey, and the mean behaviour; of movies, with as many frames as the
+        With the mean pixel of the recording as grey, and the mean behaviour; for movies, with as many frames as the
         model needs for one prediction.
     norm
-        Half that of images whose pixels vary as those of the recording.
+        Half the norm of images whose pixels vary like those of the recording.
     """
 
     canvas: Canvas
@@ -46,7 +47,7 @@ def recorded_canvas(model: nn.Module, batches: Any, data_keys: Sequence[str], *,
     Parameters
     ----------
     model
-        The model; of movies it says how many frames it needs.
+        The model; a model of movies determines the number of frames.
     batches
         Data key to loader of one tier, or tier to data key to loader: then the training tier.
     data_keys
@@ -75,7 +76,7 @@ def recorded_canvas(model: nn.Module, batches: Any, data_keys: Sequence[str], *,
         named = ", ".join(f"{key!r} {' x '.join(map(str, shape))}" for key, shape in shapes.items())
         raise StimulusError(
             f"sessions have stimuli of different shapes ({named or 'there are none'}), so there is no canvas for all. "
-            "Find exciting images of each session by maximally_exciting_images with a canvas of its own."
+            "Find exciting images of each session by maximally_exciting_images with its own canvas."
         )
     every = _ChannelSums.joined(list(sums.values()))
     n_images = every.n_image_channels
@@ -98,7 +99,7 @@ def recorded_canvas(model: nn.Module, batches: Any, data_keys: Sequence[str], *,
 
 
 class _ChannelSums:
-    """Sums over stimuli of a session, channel by channel, and which channels are the same all over each stimulus."""
+    """Sums over stimuli of a session, channel by channel, and which channels are constant over each stimulus."""
 
     def __init__(self, shape: tuple[int, ...]):
         self.is_movie = len(shape) + 1 == MOVIE_DIMENSIONS
@@ -135,7 +136,7 @@ class _ChannelSums:
 
     @property
     def n_image_channels(self) -> int:
-        """Channels but for the last ones that are the same all over each stimulus, as behaviour is."""
+        """The channels, without the last ones that are constant over each stimulus, as behaviour is."""
         varying = torch.nonzero(~self.is_flat)[:, 0]
         return int(varying[-1]) + 1 if len(varying) else len(self.sums)
 

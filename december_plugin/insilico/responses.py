@@ -1,8 +1,8 @@
-"""What neurons of a model respond to stimuli of which each is meant for one of them.
+"""Responses of a model's neurons to stimuli, each of which is meant for one neuron.
 
-A forward pass predicts every neuron for every stimulus. Here the readout of a session answers for one neuron of each
-stimulus, or with whatever else is asked of the core's output, and all that the model does to responses after the
-readout is done to that.
+A forward pass predicts every neuron for every stimulus. Here the readout of a session computes one neuron for each
+stimulus, or another function of the core's output, to which the model then applies everything that it applies to
+responses after the readout.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from december_plugin.errors import DecemberError, EmbeddingError, StimulusError
 from december_plugin.insilico.canvas import Canvas
 from december_plugin.insilico.windows import Windows
 
-N_CHECKED = 4  # stimuli and neurons on which the shorter way is held against the model's own forward pass
+N_CHECKED = 4  # stimuli and neurons on which the shorter way is compared with the model's own forward pass
 TOLERANCE = 1e-3  # of the largest response: another class of readout is off by much more
-PUPIL = 2  # coordinates, where the shifter does not say
-# What modules raise that are shown what they cannot take.
+PUPIL = 2  # coordinates, if the shifter does not say
+# Raised by modules that cannot take their input.
 UNFIT = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
-# From the core's output to what is returned in the place of responses, (batch, n), or (batch, frames, n) of movies.
+# From the core's output to what is returned instead of responses, (batch, n), or (batch, frames, n) of movies.
 Answer = Callable[[Tensor], Tensor]
 
 
@@ -48,18 +48,18 @@ class NeuronResponses:
     neurons
         Positions of the neurons within the session, (n,) int64.
     canvas
-        What the model is shown.
+        The stimuli that the model is shown.
 
     Attributes
     ----------
     n_neurons
-        How many neurons the session has in the model.
+        Number of neurons of the session in the model.
     reading
-        Where the neurons read; None where only the model's own forward pass knows it.
+        Where the neurons read; None if only the model's own forward pass knows.
     vectors, biases
         Their readout vectors (n, D), and biases (n,), with ``reading``.
     windows
-        How the windows of the images lie that the neurons see; None where they see the whole image.
+        The windows of the images that the neurons see; None if they see the whole image.
 
     Raises
     ------
@@ -86,7 +86,7 @@ class NeuronResponses:
         self._find_windows()
 
     def __call__(self, images: Tensor, at: Tensor) -> Tensor:
-        """Return what each image's neuron responds; of clips, at the last frame that is predicted.
+        """Return the response of each image's neuron; for clips, at the last frame that is predicted.
 
         Parameters
         ----------
@@ -112,16 +112,16 @@ class NeuronResponses:
         return everyone.gather(1, self.neurons[at][:, None])[:, 0]
 
     def everyone(self, images: Tensor) -> Tensor:
-        """Return the responses of all ``neurons`` to each image, (batch, n); of clips, at the last frame."""
+        """Return the responses of all ``neurons`` to each image, (batch, n); for clips, at the last frame."""
         return self._forward(images)[..., self.neurons]
 
     def answered(self, images: Tensor, answer: Answer) -> Tensor:
-        """Return what the model makes of an answer in the place of its readout's, (batch, n); of clips, the last."""
+        """Return the model's output for an answer that replaces its readout's, (batch, n); for clips, the last."""
         with _answering(self.readout, answer):
             return self._forward(images)
 
     def drives(self, features: Tensor, at: Tensor) -> Tensor:
-        """Return what features (batch, D) drive in one neuron each, (batch,)."""
+        """Return the drives (batch,) that features (batch, D) give to one neuron each."""
         return (features * self.vectors[at]).sum(dim=1) + self.biases[at]
 
     def _own_drives(self, output: Tensor, at: Tensor) -> Tensor:
@@ -199,14 +199,14 @@ class NeuronResponses:
             self.windows = None
 
     def _is_right(self) -> bool:
-        """Return whether some neurons respond to noise as in the model's own forward pass."""
+        """Return whether some neurons' responses to noise equal those of the model's own forward pass."""
         with torch.no_grad():
             at = torch.linspace(0, len(self.neurons) - 1, N_CHECKED, device=self.neurons.device).long()
             images = noise_on(self.canvas, N_CHECKED)
             expected = self.everyone(images)[torch.arange(N_CHECKED), at]
             try:
                 found = self(images.to(self.neurons.device), at)
-            except UNFIT:  # maps of another shape, or nothing that responses can be made of
+            except UNFIT:  # maps of another shape, or values from which responses cannot be computed
                 return False
         return torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max()))
 
@@ -220,14 +220,14 @@ def noise_on(canvas: Canvas, n: int) -> Tensor:
 
 
 def frames_seen(model: nn.Module, data_key: str, shape: tuple[int, ...], grey: float, spread: float) -> int:
-    """Return how many frames of a clip a model's last prediction depends on, that of the last frame included.
+    """Return the number of frames of a clip on which a model's last prediction depends, including the last frame.
 
     Parameters
     ----------
     model, data_key
-        As of :class:`NeuronResponses`; the mode of each of the model's modules is as before afterwards.
+        As of :class:`NeuronResponses`; the mode of each of the model's modules is restored afterwards.
     shape
-        (channels, frames, height, width) of a clip that is longer than is to be expected.
+        (channels, frames, height, width) of a clip that is longer than should be needed.
     grey, spread
         Mean and standard deviation of its noise.
 
@@ -239,7 +239,7 @@ def frames_seen(model: nn.Module, data_key: str, shape: tuple[int, ...], grey: f
     Raises
     ------
     StimulusError
-        If the model cannot take such clips, or its responses change with none of the frames.
+        If the model cannot take such clips, or its responses do not change with any of the frames.
     """
     noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)) * spread + grey
     clip = like_parameters(model, noise).requires_grad_()
@@ -254,7 +254,7 @@ def frames_seen(model: nn.Module, data_key: str, shape: tuple[int, ...], grey: f
     seen = torch.nonzero(slopes.abs().sum(dim=(0, 1, 3, 4)))
     if not len(seen):
         raise StimulusError(
-            f"the responses of {type(model).__name__} in session {data_key!r} change with no frame of a clip of noise."
+            f"the responses of {type(model).__name__} in session {data_key!r} do not change with any frame of noise."
         )
     return int(shape[1] - seen[0])
 
@@ -282,10 +282,10 @@ def _answering(readout: nn.Module, answer: Answer) -> Iterator[None]:
 
 
 class _InOrder(torch.autograd.Function):
-    """What it is given; its gradient is in order in memory.
+    """The input; its gradient is contiguous in memory.
 
-    Of a single image, gradients may say that they are in order with strides that are not, as einsum's do; torch 2.13's
-    batch normalisation in evaluation mode goes by these strides, and its gradients are then wrong on the CPU.
+    Gradients of a single image may claim to be contiguous with strides that are not, as einsum's do; torch 2.13's batch
+    normalisation in evaluation mode relies on these strides, and its gradients are then wrong on the CPU.
     """
 
     @staticmethod
@@ -298,13 +298,13 @@ class _InOrder(torch.autograd.Function):
 
 
 def _in_order(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Before a readout's forward pass: let the gradient of the core's output be in order in memory."""
+    """Before a readout's forward pass: make the gradient of the core's output contiguous in memory."""
     return tuple(_InOrder.apply(each) if isinstance(each, Tensor) else each for each in given)
 
 
 @contextmanager
 def _unshifted(model: nn.Module, data_key: str, n: int) -> Iterator[dict[str, Tensor]]:
-    """Let a session's shifter shift by nothing within the block, and yield what it must be given."""
+    """Let a session's shifter not shift within the block, and yield the input that it needs."""
     shifters = getattr(model, "shifter", None)
     if not isinstance(shifters, nn.Module) or (isinstance(shifters, nn.ModuleDict) and not len(shifters)):
         yield {}
@@ -327,7 +327,7 @@ def _unshifted(model: nn.Module, data_key: str, n: int) -> Iterator[dict[str, Te
 
 
 class _NoShift(nn.Module):
-    """The shifter of a session that has none in a model that has shifters."""
+    """The shifter of a session without one in a model that has shifters."""
 
     def forward(self, pupil: Tensor, *_: Any, **__: Any) -> Tensor:
         return pupil.new_zeros(len(pupil), PUPIL)

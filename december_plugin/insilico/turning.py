@@ -1,4 +1,4 @@
-"""Images turned about their middle, and moved by whole pixels; grey comes in at the edges."""
+"""Images turned about their middle, and moved by whole pixels; edges are filled with grey."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ ROUNDING = 1e-9  # pixels: turned by multiples of 90 degrees, pixels fall on pix
 
 
 def turned(images: Tensor, degrees: float, *, grey: float = 0.0) -> Tensor:
-    """Turn images about their middle, counterclockwise as they are seen, with bilinear interpolation.
+    """Turn images about their middle, counterclockwise as displayed, with bilinear interpolation.
 
     Parameters
     ----------
     images
         (..., height, width).
     degrees
-        By multiples of 90 square images are turned exactly, as by ``torch.rot90``.
+        Square images are turned exactly by multiples of 90, as by ``torch.rot90``.
     grey
-        What comes in at the edges.
+        Value that fills the edges.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def moved(images: Tensor, shifts: Tensor, *, grey: float = 0.0) -> Tensor:
     shifts
         Down and to the right, (n, 2) int64.
     grey
-        What comes in at the edges.
+        Value that fills the edges.
     """
     height, width = images.shape[-2:]
     rows = torch.arange(height, device=images.device) - shifts[:, 0, None]
@@ -80,9 +80,9 @@ def moved(images: Tensor, shifts: Tensor, *, grey: float = 0.0) -> Tensor:
 
 
 def shifts_to_the_middle(images: Tensor, *, grey: float = 0.0) -> Tensor:
-    """Return by how much images (n, channels, height, width) are to be moved, (n, 2) int64, to be in the middle.
+    """Return the shifts (n, 2), int64, that centre images (n, channels, height, width).
 
-    An image is where the mean of its pixels' places is, weighted by their squared deviations from grey.
+    The place of an image is the mean of its pixels' places, weighted by their squared deviations from grey.
     """
     energy = (images - grey).double().square().sum(dim=1)
     total = energy.sum(dim=(1, 2)).clamp_min(torch.finfo(torch.float64).tiny)
@@ -94,7 +94,7 @@ def shifts_to_the_middle(images: Tensor, *, grey: float = 0.0) -> Tensor:
 
 
 def share_outside_the_circle(images: Tensor, *, grey: float = 0.0) -> Tensor:
-    """Return which share (n,) of the squared deviations from grey is outside the largest circle about the middle."""
+    """Return the share (n,) of the squared deviations from grey outside the largest circle about the middle."""
     height, width = images.shape[-2:]
     y = torch.arange(height, device=images.device)[:, None] - (height - 1) / 2
     x = torch.arange(width, device=images.device)[None, :] - (width - 1) / 2

@@ -1,12 +1,11 @@
 """Neurons that read at a point see a window of the image: a convolutional core is run on the windows alone.
 
 A map is read at the four pixels around a point. Going back through a chain of convolutions, each with kernel ``k``,
-dilation ``d`` and padding ``p``, these depend on ``2 + sum (k - 1) d`` pixels of the image in each direction, the
-first of which is ``sum p`` before that of the map. Within windows nothing is padded, and what of a window lies outside
-a map is set to 0 before each padded convolution, as padding does: the numbers are those of the whole image, to
-rounding.
+dilation ``d`` and padding ``p``, these depend on ``2 + sum (k - 1) d`` pixels of the image in each direction, the first
+of which is ``sum p`` before that of the map. Within windows nothing is padded, and the part of a window outside a map
+is set to 0 before each padded convolution, as padding does: the numbers equal those of the whole image up to rounding.
 
-Whether a core is such a chain is found out by running it once; whoever uses windows compares the responses.
+Running a core once shows whether it is such a chain; code that uses windows also compares the responses.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class _Layer:
 
 @dataclass(frozen=True)
 class Windows:
-    """How the windows of a core lie.
+    """The geometry of a core's windows.
 
     Attributes
     ----------
@@ -60,8 +59,8 @@ class Windows:
     def of(cls, core: nn.Module, inputs: Tensor) -> Windows | None:
         """Return the windows of a core for inputs of this shape (1, channels, height, width); None if there are none.
 
-        Only convolutions of stride 1 have them that are the only modules that change the size of maps, each run once,
-        in a core that takes the model's inputs as they are.
+        Windows exist if the only modules that change the size of maps are convolutions of stride 1, each run once, in a
+        core that takes the model's inputs unchanged.
         """
         layers: list[tuple[nn.Module, tuple[int, ...], tuple[int, ...]]] = []
 
@@ -73,7 +72,7 @@ class Windows:
         try:
             with torch.no_grad():
                 output = core(inputs)
-        except (RuntimeError, ValueError, TypeError, AssertionError):  # the model hands it something else
+        except (RuntimeError, ValueError, TypeError, AssertionError):  # the model passes it something else
             return None
         finally:
             for hook in hooks:
@@ -172,7 +171,7 @@ def _padding_of(module: nn.Module) -> tuple[int, int] | None:
 
 @contextmanager
 def _unpadded(layer: _Layer, starts: Tensor) -> Iterator[None]:
-    """Let a convolution pad nothing within the block, of windows whose first pixels are these, (batch, 2)."""
+    """Let a convolution of windows with these first pixels, (batch, 2), not pad within the block."""
     module: Any = layer.module
     padding = module.padding
     hook = None

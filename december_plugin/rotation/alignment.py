@@ -40,7 +40,7 @@ _FITS: Mapping[str, Callable[..., FittedAngles]] = MappingProxyType({"ramp": fit
 
 @dataclass(frozen=True)
 class AlignmentRun:
-    """One of the fits to a common mean, of which the best counts.
+    """One of the fits to a common mean, the best of which counts.
 
     Attributes
     ----------
@@ -65,14 +65,14 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
 
     Neurons that compute the same thing at different orientations have readout vectors that are cyclic shifts of each
     other along the orientations of the core. Each vector gets an angle, so that distances between all shifted vectors
-    are as small as possible; clusters of what comes out do not depend on preferred orientations.
+    are as small as possible; clusters of the result do not depend on preferred orientations.
 
-    As in the published code, every vector is divided by its length first. What is reported, and what restarts are
-    compared by, is the paper's loss, the mean distance between linearly shifted vectors, whatever was minimised.
+    As in the published code, every vector is first divided by its length. Whatever was minimised, the paper's loss, the
+    mean distance between linearly shifted vectors, is reported and decides between restarts.
 
-    By default the best of the restarts is where a second stage begins, which the paper does not have: neurons are
-    aligned to the means of groups of neurons like them (:mod:`december_plugin.rotation.group_means`). A single mean is
-    a blend of all types, which noise resembles as well as a type does. ``n_means=1`` leaves it out.
+    By default a second stage, which is not in the paper, begins at the best of the restarts: neurons are aligned to the
+    means of groups of similar neurons (:mod:`december_plugin.rotation.group_means`). A single mean is a blend of all
+    types, which noise resembles as well as a type does. ``n_means=1`` omits this stage.
 
     Parameters
     ----------
@@ -80,14 +80,14 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         Orientations ``O`` of the core. Vectors are orientation-major: entry ``o F + f`` belongs to feature f at
         orientation o.
     schedule
-        ``"ramp"``: temperatures 0.5, 1, 2, 4 and 8 of the relaxed shift, one after the other, then a learned one. With
-        ``power=2`` all neurons take the best angle given the mean of all, again and again, in the end that of the
-        linear shift; with ``power=1`` there are 400 gradient steps.
-        ``"paper"``: angles and temperature together, for 20 weights of the reconstruction from 0.001 to 10, of which
-        those count that reach a temperature above 5. It takes many times longer.
+        ``"ramp"``: temperatures 0.5, 1, 2, 4 and 8 of the relaxed shift, one after another, then a learned one. With
+        ``power=2`` all neurons repeatedly take the best angle given the mean of all, finally that of the linear shift;
+        with ``power=1`` there are 400 gradient steps. ``"paper"``: angles and temperature together, for 20 weights of
+        the reconstruction from 0.001 to 10, of which those count that reach a temperature above 5. It takes many times
+        longer.
     power
         Of the distances that are minimised: 2, as in the published code, in time linear in the number of neurons, or 1,
-        as in the paper, for which all pairs of neurons are looked at in every step.
+        as in the paper, for which every step compares all pairs of neurons.
     n_restarts
         Random starts (for each weight of the reconstruction), of which the one with the lowest loss counts.
     metric
@@ -100,11 +100,11 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         paper's 20 for the paper's schedule.
     n_means
         Groups of neurons that are aligned to their own means, at least 1. There may be more or fewer of them than
-        types; there are fewer than asked for where there are fewer than 10 neurons for each. 1: one mean of all. None:
+        types; there are fewer than requested if there are fewer than 10 neurons for each. 1: one mean of all. None:
         20 for the ramp with ``power=2``, otherwise 1, as in the paper.
     normalize
-        Whether what comes out has been divided by its length, too. False: vectors keep their lengths, and angles are
-        those of their directions all the same.
+        Whether the result is divided by its length, too. False: vectors keep their lengths, and angles are nevertheless
+        those of their directions.
     random_state
         Of the starts: an integer from 0 to 2**32 - 1, a :class:`numpy.random.RandomState`, or None. The same integer
         gives the same angles on the same machine with the same number of threads.
@@ -122,14 +122,14 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
     ambiguous_
         (N,) bool: whether an angle more than 45 degrees away would have been nearly as good, by the distance to the
         neuron's mean; and ``ambiguous_share_``, their share of all neurons. Vectors that hardly change along the
-        orientations, or repeat themselves, have no angle to speak of.
+        orientations, or repeat themselves, have no meaningful angle.
     means_
         (G, D): the means to the nearest of which vectors are aligned, in the coordinates of the metric's root; the mean
-        of the shifted vectors where there is one.
+        of the shifted vectors if there is only one.
     runs_
         Every fit, as tuple of :class:`AlignmentRun`.
     n_features_in_
-        Number of entries D of a vector; ``feature_names_in_`` their names, where they came as a data frame.
+        Number of entries D of a vector; ``feature_names_in_`` their names, if they came as a data frame.
 
     Raises
     ------
@@ -223,8 +223,8 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> Floats:
         """Return readout vectors (N, O * F), each shifted to where it is nearest to one of the fitted means.
 
-        For the fitted vectors this is what ``fit_transform`` returned, except where the angles were not found in this
-        way: with one mean and the paper's schedule or ``power=1``.
+        For the fitted vectors this is what ``fit_transform`` returned, unless the angles were not found in this way:
+        with one mean and the paper's schedule or ``power=1``.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
@@ -237,7 +237,7 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
     def ambiguous_share_(self) -> float:
         """Share of the fitted neurons whose angle is ambiguous, 0 to 1."""
         if not hasattr(self, "ambiguous_"):
-            raise AttributeError("ambiguous_share_ is there once the alignment is fitted.")
+            raise AttributeError("ambiguous_share_ exists only after the alignment is fitted.")
         return float(self.ambiguous_.mean())
 
     def _check_settings(self) -> None:
@@ -308,7 +308,7 @@ def metric_root(metric: npt.ArrayLike | None, n_features: int, n_orientations: i
     Raises
     ------
     EmbeddingError, MisfitError
-        If it is no covariance of so many features, or their number not a multiple of the orientations.
+        If it is not a covariance of this many features, or their number is not a multiple of the orientations.
     """
     shape_of(n_features, n_orientations)
     if metric is None:

@@ -1,7 +1,7 @@
-"""The baseline to print beside every alignment: amplitudes of the Fourier transform along the orientations.
+"""The baseline to report with every alignment: amplitudes of the Fourier transform along the orientations.
 
-A shift changes the phases alone, so amplitudes need no alignment. How features lie relative to each other, and
-relative to their own harmonics, is lost with the phases.
+A shift changes only the phases, so amplitudes need no alignment. The orientation of features relative to each other,
+and to their own harmonics, is lost with the phases.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def fourier_amplitudes(readouts: npt.ArrayLike, n_orientations: int) -> npt.NDAr
     Returns
     -------
     ndarray
-        (N, (O // 2 + 1) * F) float64, frequency-major, as long as the readout vectors: a shift by whole steps changes
-        nothing.
+        (N, (O // 2 + 1) * F) float64, frequency-major, with the length of the readout vectors: a shift by whole steps
+        changes nothing.
 
     Raises
     ------
     EmbeddingError, MisfitError
-        If the vectors are not finite, or their entries not a multiple of O.
+        If the vectors are not finite, or the number of their entries is not a multiple of O.
 
     See Also
     --------

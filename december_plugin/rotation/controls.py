@@ -1,6 +1,6 @@
 """Controls: readout vectors whose structure is destroyed, to be aligned and clustered in the same way.
 
-Whatever clusters are found in them are no evidence of types (Ustyuzhaninov et al. 2020, appendix A).
+Clusters found in them are not evidence of types (Ustyuzhaninov et al. 2020, appendix A).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def permuted_readouts(
     n_orientations
         O.
     control
-        "features": every neuron's features are permuted, by a permutation of its own. "neurons": every feature is
-        permuted across neurons, by a permutation of its own, so that each keeps its distribution.
+        "features": every neuron's features are permuted, by its own permutation. "neurons": every feature is permuted
+        across neurons, by its own permutation, so that each keeps its distribution.
     seed
         Of the permutations, 0 to 2**32 - 1.
 
@@ -42,7 +42,7 @@ def permuted_readouts(
     Raises
     ------
     SettingsError, EmbeddingError
-        For an unknown control, or vectors that are not finite or whose entries are not a multiple of O.
+        For an unknown control, or vectors that are not finite or whose number of entries is not a multiple of O.
 
     See Also
     --------

@@ -1,9 +1,9 @@
-"""How angles and temperature are found: by a ramp of temperatures, or as the paper says.
+"""How angles and temperature are found: by a ramp of temperatures, or as in the paper.
 
-Both start at random angles. At a low temperature the relaxed shift is smooth, and there are few minima to be caught in;
-at a high one angles are distinguishable. The ramp holds the temperature at one value after the other, and releases it
-only when the angles have found their places. In the paper's schedule angles and temperature are learned together from
-the start, and the weight of the reconstruction decides where the temperature ends.
+Both start at random angles. At a low temperature the relaxed shift is smooth, and there are few local minima; at a high
+one angles are distinguishable. The ramp holds the temperature at one value after another, and releases it only when the
+angles have settled. In the paper's schedule angles and temperature are learned together from the start, and the weight
+of the reconstruction decides where the temperature ends.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TEMPERATURES = (1e-2, 1e3)  # of which one is learned
 RAMP_BETA = 10.0
 
 PAPER_BETAS = tuple(float(beta) for beta in np.logspace(-3, 1, 20))
-PAPER_START = 1.0  # temperature; the paper does not say which
+PAPER_START = 1.0  # initial temperature; the paper does not give one
 PAPER_RATE = 0.01
 PAPER_DECREASES = 3  # of the learning rate, by sqrt(10) as in the published code
 PAPER_PATIENCE = 20  # steps without a gain after which the rate is decreased, in the end the last one

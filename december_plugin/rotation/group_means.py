@@ -3,9 +3,9 @@
 One mean of all neurons is a blend of their types. A type that has little in common with it is turned to where its noise
 resembles the blend, and comes out smeared over angles. The mean of a group is nearly free of noise and resembles its
 members, so that they find their angle by what they have in common. Each neuron chooses a group and an angle, and the
-means are taken again: k-means whose distances are the smallest over all shifts (Frey and Jojic 2002 do the like for
-images). Means are turned to each other as neurons are, so that groups of one type come to the same orientation: there
-may be more groups than types, and groups are not the clusters that are sought.
+means are taken again: k-means with the smallest distance over all shifts (Frey and Jojic 2002 do the same for images).
+Means are turned to each other as neurons are, so that groups of one type come to the same orientation: there may be
+more groups than types, and groups are not the clusters that are sought.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def aligned_to_groups(vectors: Floats, start: Floats, *, n_means: int, seed: int
     start
         Angles (N,) in radians, of an alignment to the mean of all.
     n_means
-        Groups at most; there are fewer where there are fewer than 10 neurons for each. Where fewer vectors differ than
-        that there is one group, the mean of all, which changes nothing.
+        Groups at most; there are fewer where there are fewer than 10 neurons for each. If too few vectors differ, there
+        is one group, the mean of all, which changes nothing.
     seed
-        Of the k-means clustering of the vectors at their first angles, by which the groups start.
+        Of the k-means clustering of the vectors at their first angles, from which the groups start.
     """
     n_orientations = vectors.shape[1]
     flat = vectors.reshape(len(vectors), -1)
@@ -75,7 +75,7 @@ def aligned_to_groups(vectors: Floats, start: Floats, *, n_means: int, seed: int
         return of_all
     try:
         centers, _ = kmeans_start(aligned, n_groups, seed=seed, n_init=KMEANS_STARTS)
-    except EmbeddingError:  # fewer of them differ: there is no noise that several means could average out
+    except EmbeddingError:  # fewer of them differ: there is no noise for several means to average out
         return of_all
     groups = squared_distances(torch.from_numpy(aligned), centers, torch.ones_like(centers)).argmin(dim=1).numpy()
     for _ in range(PASSES):

@@ -1,4 +1,4 @@
-"""What alignment minimises: distances between shifted readout vectors, and what the relaxed shift does to them at 0."""
+"""The objective of alignment: distances between shifted readout vectors, and their change by a relaxed shift of 0."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from december_plugin.rotation.shifts import power_spectra, relaxed_weights, shif
 class AlignmentObjective:
     """The relaxed objective of Ustyuzhaninov et al. 2020, equation 5, as means.
 
-    ``mean_{i<j} ||r~_i(alpha_i) - r~_j(alpha_j)||^power + beta * mean_i ||r~_i(0) - r_i||^power``: the paper has power
+    ``mean_{i<j} ||r~_i(alpha_i) - r~_j(alpha_j)||^power + beta * mean_i ||r~_i(0) - r_i||^power``: the paper uses power
     1, its published code power 2, for which the first term is linear in the number of neurons.
 
     Parameters

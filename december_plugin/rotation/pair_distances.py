@@ -1,8 +1,8 @@
 """Mean distances between all pairs of vectors, block by block: no matrix of all pairs is ever held.
 
-The mean squared distance has a closed form, ``sum_{i<j} ||x_i - x_j||^2 = N sum_i ||x_i||^2 - ||sum_i x_i||^2``: it
-is linear in the number of vectors. The mean distance has none: every pair is looked at, a few million at a time, and
-the gradient is added up in the same pass.
+The mean squared distance has a closed form, ``sum_{i<j} ||x_i - x_j||^2 = N sum_i ||x_i||^2 - ||sum_i x_i||^2``: it is
+linear in the number of vectors. The mean distance has none: every pair is computed, a few million at a time, and the
+gradient is added up in the same pass.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _blocks(vectors: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
 def mean_distance(vectors: Tensor) -> Tensor:
     """Return the mean over pairs of the distance between vectors (N, D), N at least 2; differentiable.
 
-    Where two vectors are the same, so that their distance has no gradient, it counts as 0.
+    If two vectors are the same, so that their distance has no gradient, the gradient counts as 0.
     """
     return _MeanDistance.apply(vectors)
 

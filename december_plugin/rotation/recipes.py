@@ -1,4 +1,4 @@
-"""Alignment of the readout vectors of a whole model by a recipe: its dead neurons included, controls as asked for."""
+"""Alignment of all readout vectors of a model by a recipe, including dead neurons and controls."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AlignedNeurons(ArrayRepr):
-    """The angles of all neurons of a model, and what tells how good their alignment is.
+    """The angles of all neurons of a model, and measures of how good their alignment is.
 
     Attributes
     ----------
     angles
-        (N,) float64 in radians, 0 to 2 pi: by how much each vector is shifted. NaN where a vector, or the drive that it
+        (N,) float64 in radians, 0 to 2 pi: by how much each vector is shifted. NaN if a vector, or the drive that it
         gives in the metric, is zero: it has no direction, and is the same at all angles.
     ambiguous
-        (N,) bool: whether an angle more than 45 degrees away would have been nearly as good; False where there is none.
+        (N,) bool: whether an angle more than 45 degrees away would have been nearly as good; False for neurons without
+        an angle.
     temperature, beta, loss_before, alignment_loss
         See :class:`~december_plugin.rotation.alignment.RotationAlignment`; of the neurons that have an angle.
     """
@@ -107,7 +108,7 @@ def align_neurons(
 
 
 def before_alignment(readouts: npt.ArrayLike, n_orientations: int, recipe: AlignmentRecipe) -> Floats:
-    """Return what a recipe aligns: readout vectors (N, O * F), their features permuted where it is a control."""
+    """Return the vectors that a recipe aligns: readout vectors (N, O * F), with permuted features for a control."""
     vectors = checked_readouts(readouts, n_orientations)
     if recipe.control == "none":
         return vectors.reshape(len(vectors), -1)
@@ -115,5 +116,5 @@ def before_alignment(readouts: npt.ArrayLike, n_orientations: int, recipe: Align
 
 
 def turned(readouts: npt.ArrayLike, angles: npt.ArrayLike, n_orientations: int) -> Floats:
-    """Return readout vectors (N, O * F), each shifted linearly by its angle; as they are where that is NaN."""
+    """Return readout vectors (N, O * F), each shifted linearly by its angle; unchanged if that is NaN."""
     return shifted(readouts, np.nan_to_num(np.asarray(angles, dtype=np.float64), nan=0.0), n_orientations)

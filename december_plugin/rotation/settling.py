@@ -1,7 +1,7 @@
 """The best of all angles of a linear shift towards a given vector, exactly.
 
 Between two whole steps, ``r(alpha) = (1 - g) roll(r, k) + g roll(r, k + 1)``, the squared distance to a vector m is a
-parabola in g, of which ``b = <r, r> - <r, roll(r, 1)>`` and ``z_k = <m, roll(r, k)>`` are all that is needed:
+parabola in g that is determined by ``b = <r, r> - <r, roll(r, 1)>`` and ``z_k = <m, roll(r, k)>``:
 
     ||r(alpha) - m||^2 = ||m||^2 + <r, r> - 2 z_k + 2 g (z_k - z_{k+1} - b) + 2 b g^2.
 
@@ -99,10 +99,10 @@ def nearest_targets(vectors: Floats, targets: Floats) -> tuple[npt.NDArray[np.in
 
 
 def settled_angles(vectors: Floats, start: Floats) -> Floats:
-    """Return angles that no neuron can improve on by itself, given the mean of all linearly shifted vectors.
+    """Return angles that no single neuron can improve, given the mean of all linearly shifted vectors.
 
     Each neuron takes the best of all angles towards the mean, and the mean is taken again, until no angle changes: the
-    mean squared distance between shifted vectors never rises (generalised Procrustes analysis, Gower 1975).
+    mean squared distance between shifted vectors never increases (generalised Procrustes analysis, Gower 1975).
 
     Parameters
     ----------
@@ -143,12 +143,12 @@ class _SquaredDistances:
         return self._parabola(here, there - here, part, self.squares[:, 0] + self._lengths[0], self._curvature[:, 0])
 
     def least_of_every_step(self) -> tuple[Floats, Floats]:
-        """Return where between each whole number of steps and the next they are least, 0 to O, and how large there.
+        """Return where between whole numbers of steps they are smallest, 0 to O, and their values there.
 
         Both are (N, G, O).
         """
         gain = np.roll(self._products, -1, axis=2) - self._products
-        # A vector that a shift does not change is as good everywhere: it stays at the start of the step.
+        # A vector that a shift does not change is equally good everywhere: it stays at the start of the step.
         changes = np.broadcast_to(self._curvature > ROUNDING * self.squares, gain.shape)
         part = np.divide(gain, 2 * self._curvature, out=np.full_like(gain, -0.5), where=changes)
         part = np.clip(0.5 + part, 0.0, 1.0)

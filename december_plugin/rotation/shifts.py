@@ -59,7 +59,7 @@ def shape_of(n_entries: int, n_orientations: int) -> tuple[int, int]:
     if n_entries % check_integer("n_orientations", n_orientations, minimum=1):
         raise MisfitError(
             f"n_orientations is {n_orientations}, but readout vectors have {n_entries} entries, which is not a "
-            "multiple of it: each feature must be there at every orientation.",
+            "multiple of it: each feature must exist at every orientation.",
             setting="n_orientations",
         )
     return n_orientations, n_entries // n_orientations
@@ -125,7 +125,7 @@ def relaxed_weights(angles: Tensor, temperature: Tensor | float, n_orientations:
     angles
         (N,) in radians.
     temperature
-        T, at least 0: the larger, the more the nearest steps weigh. 0 is the mean of all shifts.
+        T, at least 0: the larger it is, the more the nearest steps weigh. 0 is the mean of all shifts.
     n_orientations
         O.
     """
@@ -141,7 +141,7 @@ def weighted_shifts(vectors: Tensor, weights: Tensor) -> Tensor:
     vectors
         (N, O, F).
     weights
-        Of the shifts, (N, O), or (1, O) for the same ones for all.
+        Of the shifts, (N, O), or (1, O) if they are the same for all.
 
     Returns
     -------
@@ -195,7 +195,7 @@ def cyclic_mean(covariance: npt.ArrayLike, n_orientations: int) -> Floats:
     Raises
     ------
     EmbeddingError, MisfitError
-        If it is no covariance, or the number of features not a multiple of O.
+        If it is not a covariance, or the number of features is not a multiple of O.
 
     See Also
     --------

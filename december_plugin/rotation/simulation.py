@@ -21,7 +21,7 @@ from december_plugin.validation.checks import check_choice, check_count, check_n
 
 Floats = npt.NDArray[np.float64]
 
-N_HARMONICS = 64  # beyond them nothing is left for length scales from 0.1 on
+N_HARMONICS = 64  # beyond them nothing is left for length scales of at least 0.1
 LEAST_LENGTH_SCALE = 0.1
 LENGTH_SCALE = 0.85  # radians; clusters of unaligned vectors then have an ARI of about a half to the types
 N_ACTIVE = 4  # features of a type that is sparse
@@ -29,7 +29,7 @@ N_ACTIVE = 4  # features of a type that is sparse
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SimulatedReadouts(ArrayRepr):
-    """Readout vectors, and what they were made of.
+    """Readout vectors, and the types and angles from which they were made.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ def toy_readouts(
     noise
         Standard deviation of the noise of every entry; tuning curves have a variance of 1.
     length_scale
-        Of the Gaussian process in radians, at least 0.1; the paper does not say which.
+        Length scale of the Gaussian process in radians, at least 0.1; the paper does not give it.
     seed
         0 to 2**32 - 1. The same seed gives the same types and angles at every noise.
     """
@@ -84,7 +84,7 @@ def simulated_readouts(
     length_scale: float = LENGTH_SCALE,
     seed: int = 0,
 ) -> SimulatedReadouts:
-    """Return readout vectors of the size of the paper's model, of types at random angles.
+    """Return simulated readout vectors of types at random angles, by default as many as in the paper.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Folders of simulated recordings: written as a whole or not at all, never in the place of anything else.
+"""Folders of simulated recordings: written completely or not at all, and never over anything else.
 
-What was planted lies in the subfolder ``truth``, by which a simulated recording is recognised. A folder's name
-decides the seed, where none is given, and the ids of the session.
+The planted truth is in the subfolder ``truth``, by which a simulated recording is recognised. A folder's name
+determines the ids of the session and, if none is given, the seed.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def checked_target(folder: str | os.PathLike[str], overwrite: bool) -> Path:
     if not overwrite:
         raise RecordingError(f"{target} exists already. Choose another folder, or pass overwrite=True to replace it.")
     if not (target / TRUTH).is_dir():
-        raise RecordingError(f"{target} is no simulated recording, so it is not replaced. Choose another folder.")
+        raise RecordingError(f"{target} is not a simulated recording, so it is not replaced. Choose another folder.")
     return target
 
 
 @contextmanager
 def whole_recording(target: Path) -> Iterator[Path]:
-    """Give a folder to write into, which becomes ``target`` at the end of the block; after an error it is removed.
+    """Yield a folder to write into, which becomes ``target`` at the end of the block; after an error it is removed.
 
     It is next to the target and is moved into place, so that half a recording is never read.
     """
@@ -93,14 +93,14 @@ def truth_folder(folder: str | os.PathLike[str], *, writer: str) -> Path:
     """
     truth = Path(folder) / TRUTH
     if not truth.is_dir():
-        raise RecordingError(f"{truth} is missing: {folder} is no simulated recording. Write one with {writer}.")
+        raise RecordingError(f"{truth} is missing: {folder} is not a simulated recording. Write one with {writer}.")
     return truth
 
 
 def truth_of(kind: type[T], folder: str | os.PathLike[str], *, writer: str) -> T:
     """Read what :func:`save_truth` wrote, a dataclass of this kind; otherwise as :func:`truth_folder`.
 
-    Fields with a default need not be there.
+    Fields with a default may be missing.
     """
     truth = truth_folder(folder, writer=writer)
     files = {
@@ -112,7 +112,7 @@ def truth_of(kind: type[T], folder: str | os.PathLike[str], *, writer: str) -> T
 
 
 def checked_seed(seed: int | None, folder: str | os.PathLike[str]) -> int:
-    """Return the seed of a recording: the one given, else one that the folder's name alone decides.
+    """Return the seed of a recording: the one given, or one that is determined by the folder's name.
 
     Parameters
     ----------
@@ -130,9 +130,9 @@ def checked_seed(seed: int | None, folder: str | os.PathLike[str]) -> int:
 
 
 def session_ids(folder: Path) -> tuple[int, int, int]:
-    """Return animal, session and scan: those of a name like ``static1-2-3-...``, else an animal that the name decides.
+    """Return animal, session and scan: those of a name like ``static1-2-3-...``, or an animal that the name determines.
 
-    Other packages make the session's name of them: two recordings with the same ones would be one session.
+    Other packages build the session's name from them: two recordings with the same ids would be one session.
     """
     named = SCAN.match(folder.name)
     if named:

@@ -14,7 +14,7 @@ ENVELOPE = 0.25  # SD of the Gabor envelope, as a fraction of the features' size
 
 @dataclass(frozen=True)
 class Gabors:
-    """The Gabors that features are made of; one for each feature, or for several of different phases.
+    """The Gabors from which features are made; one for each feature, or for several with different phases.
 
     Attributes
     ----------
@@ -25,9 +25,9 @@ class Gabors:
     size
         Of the features, in pixels.
     n_features
-        How many features are made of them.
+        Number of features made from them.
     cells
-        What these are, one of ``CELLS``.
+        Their kinds, one of ``CELLS``.
     """
 
     angles: np.ndarray
@@ -38,11 +38,11 @@ class Gabors:
 
     @classmethod
     def draw(cls, n_features: int, size: int, seed: int, *, cells: str = MIXED) -> Gabors:
-        """Draw the Gabors of a seed: orientations in two spatial frequencies, or each of its own for single ones."""
+        """Draw the Gabors of a seed: orientations in two spatial frequencies, or a frequency for each single Gabor."""
         n_gabors = -(-n_features // N_KINDS.get(cells, 1))
         n_angles = (n_gabors + 1) // 2
         fine = np.arange(n_gabors) >= n_angles
-        # The orientations of the two frequencies lie between each other.
+        # The orientations of the two frequencies alternate.
         start = random_stream(seed, BANK).uniform()
         angles = np.pi / n_angles * (np.arange(n_gabors) % n_angles + 0.5 * fine + start)
         relative = np.geomspace(COARSE, FINE, n_gabors) if cells == SINGLE else np.where(fine, FINE, COARSE)
@@ -68,8 +68,8 @@ class Gabors:
     def by_feature(self, even: np.ndarray, odd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the even and odd kernels of every feature, (features, *S), from those of every Gabor, (gabors, *S).
 
-        Where simple and complex cells are separate, a Gabor is that of several features. Simple features are their even
-        kernel alone.
+        If simple and complex cells are separate, several features share a Gabor. Simple features have only their even
+        kernel.
         """
         if self.cells not in N_KINDS:
             return even, odd

@@ -93,7 +93,7 @@ def checked_shape(image_shape: Sequence[int], feature_size: int) -> tuple[int, i
 
 @dataclass(frozen=True)
 class FeatureBank:
-    """Gabor features, and how their maps are scaled by what they are over reference images.
+    """Gabor features, and the scale of their maps over reference images.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class FeatureBank:
         variances, directions = np.linalg.eigh(covariance)
         if variances[0] < SMALLEST_VARIANCE * variances[-1]:
             raise SettingsError(
-                f"n_features={n_features} features of feature_size={size} pixels cannot be told apart. Use fewer "
+                f"n_features={n_features} features of feature_size={size} pixels are not distinguishable. Use fewer "
                 "features, or larger ones.",
                 setting="n_features",
                 others=["feature_size"],
@@ -188,7 +188,7 @@ class FeatureBank:
 
 @dataclass(frozen=True)
 class Trials:
-    """What is shown when, and the state of the animal.
+    """The images of all trials, and the state of the animal.
 
     Attributes
     ----------

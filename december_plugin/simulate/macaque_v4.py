@@ -134,8 +134,8 @@ def write_macaque_v4_recording(
     type_sizes, n_features, feature_size, spread, gain_sd, noise, dispersion_sd, rate, modulation, types_seed
         As in :func:`december_plugin.simulate.write_recording`.
     seed
-        Seed of everything else; None takes one that the folder's name decides, so that recordings of different names
-        differ, and the same name gives the same recording.
+        Seed of everything else; None takes one that is determined by the folder's name, so that recordings with
+        different names differ, and the same name gives the same recording.
     overwrite
         Replace an earlier recording at ``folder``.
 

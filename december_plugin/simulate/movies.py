@@ -6,7 +6,7 @@ Generative model. Neuron ``i`` of type ``k(i)``, frame ``t`` of a movie ``s`` in
     d_i(t)     = sum_lag h_i(lag) x_i(t - lag)           h(lag) = g(lag / tau) - biphasic g(lag / (1.6 tau)),
                                                          g(u) = (u exp(1 - u))^3; grey before the movie begins
     lambda_i(t) = rate * softplus(modulation * g_i * polarity * d_i(t) / SD[d_i]) / log(2)
-    r_i(t)     ~ Poisson(lambda_i(t)), or negative binomial with a dispersion of its own
+    r_i(t)     ~ Poisson(lambda_i(t)), or negative binomial with its own dispersion
 
 A type has a polarity (ON, OFF), a radius of the centre, a weight of the surround, a time constant ``tau`` in frames,
 and a weight of the second phase. Types come in pairs of ON and OFF, from small, slow and sustained ones (as midget
@@ -59,7 +59,7 @@ TYPES, NEURONS, MOVIES = 30, 31, 32  # random streams in addition to those of po
 
 @dataclass(frozen=True)
 class MovieTruth:
-    """What a simulated recording of movies was made of; neurons in the order of ``unit_ids``.
+    """The planted truth of a simulated recording of movies; neurons in the order of ``unit_ids``.
 
     Attributes
     ----------
@@ -154,8 +154,8 @@ def write_movie_recording(
     types_seed
         Seed of the types: equal in two recordings, the types are shared between them.
     seed
-        Seed of everything else; None takes one that the folder's name decides, so that recordings of different names
-        differ, and the same name gives the same recording.
+        Seed of everything else; None takes one that is determined by the folder's name, so that recordings with
+        different names differ, and the same name gives the same recording.
     overwrite
         Replace an earlier recording at ``folder``.
 
@@ -289,7 +289,7 @@ def _rates(
 
 
 def _drive(movie: np.ndarray, truth: MovieTruth) -> np.ndarray:
-    """Return what each neuron gets in each frame, (frames, n)."""
+    """Return the input of each neuron in each frame, (frames, n)."""
     contrast = (movie.reshape(len(movie), -1) - GREY) / CONTRAST
     filtered = contrast @ truth.spatial_filters.reshape(len(truth.types), -1).T
     drive = np.zeros_like(filtered)

@@ -1,4 +1,4 @@
-"""Simulated neurons: of planted types, or of a continuum without types; where they lie, how they are tuned."""
+"""Simulated neurons, of planted types or of a continuum without types: their places and their tuning."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def complex_features(n_features: int, cells: str) -> np.ndarray:
 def type_tuning_of(n_types: int, n_features: int, seed: int, *, cells: str = MIXED) -> np.ndarray:
     """Return the mean tuning of each type, (types, features): directions that are uniform on a sphere.
 
-    With ``cells="simple_and_complex"`` types are in turn of simple cells and of complex cells: their mean tuning has
-    features of that kind alone. With ``"single_gabors"`` each type has one feature alone.
+    With ``cells="simple_and_complex"`` types alternate between simple and complex cells: their mean tuning has only
+    features of that kind. With ``"single_gabors"`` each type has a single feature.
 
     Raises
     ------
@@ -99,8 +99,8 @@ def _untyped(
 ) -> np.ndarray:
     """Return tuning (N, F) without types; ``noise`` (N, F) is N(0, 1).
 
-    A ring lies in the plane of the mixture's two widest axes. The others have mean and covariance of the mixture: one
-    Gaussian, or, where it is sparse, with the product of two normal numbers, which has heavy tails, along every axis.
+    A ring is in the plane of the mixture's two widest axes. The others have mean and covariance of the mixture: one
+    Gaussian or, if it is sparse, the product of two normal numbers, which has heavy tails, along every axis.
     """
     mean, variances, directions = _mixture_moments(type_tuning, shares, spread)
     rng = random_stream(seed, SHAPE)

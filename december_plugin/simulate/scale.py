@@ -1,4 +1,4 @@
-"""Simulated recordings at the scale of a whole experiment: many sessions of one population, written side by side."""
+"""Simulated recordings at the scale of a whole experiment: many sessions of one population, written in parallel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_recordings(
 ) -> list[Path]:
     """Write simulated recordings of several sessions, by default as large as the seven mice of SENSORIUM 2022.
 
-    All sessions have the same types and features; images, neurons and responses are each session's own. The names of
+    All sessions have the same types and features; every session has its own images, neurons and responses. The names of
     the folders are ``static1-1-1-GrayImageNet-simulated`` and so on: animals 1 to ``n_sessions``.
 
     Parameters
@@ -41,11 +41,11 @@ def write_recordings(
     n_neurons, n_train, n_validation, n_test, n_repeats, image_shape
         Of each session, as in :func:`december_plugin.simulate.write_recording`.
     seed
-        Seed of the first session, at least 0, the next number that of the second, and so on; None takes those that the
-        folders' names decide.
+        Seed of the first session, at least 0, the next number that of the second, and so on; None takes those
+        determined by the folders' names.
     processes
-        How many sessions are written at the same time, each by a process of its own that takes about 2 GB at the
-        default sizes; None takes as many as there are processors. 1 writes them in this process.
+        How many sessions are written at the same time, each by its own process, which takes about 2 GB at the default
+        sizes; None takes as many as there are processors. 1 writes them in this process.
     settings
         Further settings of :func:`december_plugin.simulate.write_recording`, the same for all sessions.
 

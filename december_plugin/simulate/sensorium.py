@@ -57,7 +57,7 @@ from december_plugin.validation.checks import check_choice, check_positive, chec
 
 @dataclass(frozen=True)
 class RecordingTruth:
-    """What a simulated recording was made of; neurons in the order of ``unit_ids``.
+    """The planted truth of a simulated recording; neurons in the order of ``unit_ids``.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ class SimulatedRecording:
     coordinates
         (neurons, 3) place in the cortex in micrometres; the third is the depth.
     truth
-        What was planted, the unit ids among it.
+        The planted truth, including the unit ids.
 
     Examples
     --------
@@ -380,19 +380,19 @@ def write_recording(
     types_seed
         Seed of the feature bank and the types: equal in two recordings, the types are shared between them.
     features
-        What tuning is made of: ``"whitened"`` features, all combinations of which are as strong over images, or
-        ``"correlated"`` ones, which have the same standard deviation each and the correlations that Gabors have.
+        What tuning is made of: ``"whitened"`` features, all combinations of which are equally strong over images, or
+        ``"correlated"`` ones, which all have the same standard deviation and the correlations of Gabors.
     cells
-        ``"mixed"``: types sum simple and complex features, which alternate. ``"simple_and_complex"``: types are in
-        turn of simple and of complex cells, and there are four features of each Gabor that say the same in part.
+        ``"mixed"``: types sum simple and complex features, which alternate. ``"simple_and_complex"``: types alternate
+        between simple and complex cells, and each Gabor has four features, which are partly redundant.
         ``"single_gabors"``: each type has one Gabor, in turn an even and an odd simple cell and a complex cell of each
         spatial frequency; ``features`` is then ``"correlated"``.
     orientations
-        ``"common"``: all neurons see the same features. ``"random"``: each sees them turned by an angle of its own
-        around the centre of its receptive field, so that a type is what a neuron computes whatever its orientation.
+        ``"common"``: all neurons see the same features. ``"random"``: each sees them turned by its own angle around the
+        centre of its receptive field, so that a type is what a neuron computes whatever its orientation.
     seed
-        Seed of everything else; None takes one that the folder's name decides, so that recordings of different names
-        differ, and the same name gives the same recording.
+        Seed of everything else; None takes one that is determined by the folder's name, so that recordings with
+        different names differ, and the same name gives the same recording.
     overwrite
         Replace an earlier recording at ``folder``.
 

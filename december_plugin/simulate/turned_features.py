@@ -1,7 +1,7 @@
-"""Features that each simulated neuron sees turned by an angle of its own, around the centre of its receptive field.
+"""Features that each simulated neuron sees turned by its own angle, around the centre of its receptive field.
 
-Kernels are drawn where a neuron lies and as it is turned, not interpolated: neurons of one type compute the same thing
-at any angle, as far as the pixels allow it.
+Kernels are drawn at a neuron's place and angle, not interpolated: neurons of one type compute the same thing at any
+angle, as far as the pixels allow.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class TurnedFeatures:
     Attributes
     ----------
     gabors
-        What they are made of.
+        The Gabors from which they are made.
     bank
-        The same features not turned, for their scale: the statistics of the images do not depend on the angle.
+        The same features without turning, for their scale: the statistics of the images do not depend on the angle.
     """
 
     gabors: Gabors
@@ -57,7 +57,7 @@ class TurnedFeatures:
         Parameters
         ----------
         angles
-            (neurons,) by which features are turned, counterclockwise as images are seen, in radians.
+            (neurons,) by which features are turned, counterclockwise as images are displayed, in radians.
         centers
             (neurons, 2) row and column.
         shape
@@ -99,7 +99,7 @@ def _kernels(gabors: Gabors, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _seen(trials: Trials, eye_movement: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images on the retina (images, height, width), and which one every trial has."""
+    """Return the images on the retina (images, height, width), and the image of every trial."""
     if eye_movement == 0 or not trials.gaze.any():
         return trials.images, trials.shown
     moved = [

@@ -6,9 +6,9 @@
     python studies/rotation/run.py --only toy          # the synthetic dataset of the paper (its Figures 4 and B1)
     python studies/rotation/run.py --figures           # the figures, from the tables under results/
 
-Rows are appended to the tables as soon as they are computed, and those that are there are not computed again. The
-simulation was fixed by what types look like unaligned and at their true angles, before any was aligned; the alignment
-was developed on the seeds from 100 on.
+Rows are appended to the tables as soon as they are computed, and existing ones are not computed again. The simulation
+was fixed by how types look unaligned and at their true angles, before any was aligned; the alignment was developed on
+the seeds from 100.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Floats = np.ndarray
 
 
 def unaligned(planted: SimulatedReadouts, seed: int) -> Floats:
-    """Return the directions of the readout vectors as they are."""
+    """Return the directions of the readout vectors without alignment."""
     return planted.readouts / np.linalg.norm(planted.readouts, axis=1, keepdims=True)
 
 
@@ -65,7 +65,7 @@ def amplitudes(planted: SimulatedReadouts, seed: int) -> Floats:
 
 
 def at_true_angles(planted: SimulatedReadouts, seed: int) -> Floats:
-    """Return the directions shifted back by the planted angles: what no alignment can know."""
+    """Return the directions shifted back by the planted angles, which no alignment knows."""
     return shifted(unaligned(planted, seed), -planted.angles, ORIENTATIONS)
 
 
@@ -118,7 +118,7 @@ def recovery_rows(
 
 
 def count_rows(n_neurons: int, levels: list[float], done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
-    """Yield the held-out log likelihood of numbers of clusters; of the chosen one, what a fit to all neurons finds.
+    """Yield the held-out log likelihood of numbers of clusters, and a fit of the chosen one to all neurons.
 
     Its clusters are also merged into blocks of those that compute the same, as if features were uncorrelated.
     """
@@ -194,7 +194,7 @@ def done_in(path: Path, names: list[str]) -> set[tuple[Any, ...]]:
 
 
 def recovery_table(table: pd.DataFrame) -> str:
-    """Return the mean agreement with the planted types, and of several seeds the smallest, as a table in Markdown."""
+    """Return the mean agreement with the planted types, and the smallest of several seeds, as a table in Markdown."""
     groups = table.groupby(["way", "features", "noise"])["ari"]
     cells = {
         key: f"{values.mean():.2f}" + (f" ({values.min():.2f})" if len(values) > 1 else "") for key, values in groups

@@ -1,12 +1,12 @@
-"""Whether trained models let alignment recover planted types at random orientations, and what their images look like.
+"""Whether alignment recovers planted types at random orientations from trained models, and what their images look like.
 
     python studies/rotation/trained.py             # trains, then appends rows to results/trained*.csv
     python studies/rotation/trained.py --figures   # the figure, and the tables in Markdown, from results/
 
-Two teachers: types of one Gabor each, and types that sum several, each neuron at an angle of its own. Models with a
+Two teachers: types of one Gabor each, and types that sum several, each neuron at its own angle. Models with a
 rotation-equivariant core, and a plain one with as many channels, are trained on the simulated recording; a training
-takes a minute on a free core. Models are kept in --folder, rows that are there are not computed again: an interrupted
-study goes on.
+takes a minute on a free core. Models are kept in --folder, and existing rows are not computed again: an interrupted
+study continues.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ SINGLE, SUMS = "single Gabors", "sums of Gabors"
 ORIENTATIONS, N_TYPES, SIZE, FEATURE_SIZE = 8, 6, 16, 9
 WELL_PREDICTED = 0.7  # test correlation, as in the paper
 KINDS = ("simple, even", "simple, odd", "complex")  # of single Gabors, in turn
-MARGIN = 4  # grey pixels around an image, so that a filter can lie at its edge
+MARGIN = 4  # grey pixels around an image, so that a filter can be at its edge
 MARKS = {SINGLE: ("o", "#333333"), SUMS: ("^", "#c04a3a")}  # in the figure
 Floats = np.ndarray
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large the study is.
+    """The size of the study.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ MODELS: dict[str, Model] = {
 class Trained:
     """A trained model of the study: readout vectors (N, D), test correlations (N,), mixture, covariance (D, D).
 
-    The vectors are those of the neurons that have one, N of all: sparse readouts may leave a neuron without.
+    The vectors are those of the N neurons that have one: sparse readouts may leave a neuron without.
     """
 
     has_vector: np.ndarray
@@ -188,7 +188,7 @@ class Study:
         self._labels: dict[tuple[str, str, int, str], np.ndarray] = {}
 
     def recording(self, teacher: str) -> Path:
-        """Return the teacher's recording, written if it is not there."""
+        """Return the teacher's recording; write it if it does not exist."""
         path = self.folder / f"static{1 + list(TEACHERS).index(teacher)}-1-1-simulated"
         if not (path / "truth").is_dir():
             write_recording(path, seed=1, **COMMON, **TEACHERS[teacher], **self.size.recording)
@@ -199,7 +199,7 @@ class Study:
         return static_loaders(paths=[str(self.recording(teacher))], batch_size=64)
 
     def model(self, teacher: str, name: str, seed: int) -> tuple[torch.nn.Module, Trained]:
-        """Return a model, trained if it is not there."""
+        """Return a model; train it if it does not exist."""
         function, settings, clustering = MODELS[name]
         loaders = self.loaders(teacher)
         network = function(loaders, seed, **settings)
@@ -277,7 +277,7 @@ def agreement_rows(study: Study, done: set[tuple[Any, ...]]) -> Iterator[dict[st
 
 
 def planted_filters(types: np.ndarray) -> tuple[Floats, Floats]:
-    """Return the filters of single Gabors and their partners in quadrature, (N, h, w), as they are without a turn."""
+    """Return the filters of single Gabors and their partners in quadrature, (N, h, w), without turning."""
     shape = (SIZE + 1, SIZE + 1)
     settings = {name: TEACHERS[SINGLE][name] for name in ("cells", "features")}
     features = TurnedFeatures.draw(N_TYPES, FEATURE_SIZE, (SIZE, SIZE), 1, **settings)
@@ -364,7 +364,7 @@ def image_table(images: pd.DataFrame) -> str:
 
 
 def figure_of(recovery: pd.DataFrame, agreement: pd.DataFrame, images: pd.DataFrame, shown: Floats | None) -> Figure:
-    """Draw the agreement with types and between seeds, and images beside the filters of their types."""
+    """Draw the agreement with types and between seeds, and images next to the filters of their types."""
     rows = [(name, way) for name in MODELS for way in ways_of(name)]
     height = 0.9 + 0.17 * len(rows)
     with figure_style():

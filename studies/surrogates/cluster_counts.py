@@ -1,7 +1,7 @@
 """Which number of clusters the criteria agree on, on six planted types and on continua.
 
 Run it with ``python studies/surrogates/cluster_counts.py``; it prints a line per simulation and method as soon as it is
-computed. A simulation of one scenario takes a minute or two on a core of its own.
+computed. A simulation of one scenario takes a minute or two on a free core.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def types(distance: float) -> Callable[[Rng], list[np.ndarray]]:
 
 
 def continuum(spread: float) -> Callable[[Rng], list[np.ndarray]]:
-    """Return a normal cloud with axes of different lengths; ``spread`` is that of a strength of each neuron's own."""
+    """Return a normal cloud with axes of different lengths; ``spread`` is the spread of the neurons' strengths."""
 
     def simulate(rng: Rng) -> list[np.ndarray]:
         latent = rng.standard_normal((N_NEURONS, N_LATENT)) * np.linspace(2, 0.5, N_LATENT)
@@ -64,7 +64,7 @@ def continuum(spread: float) -> Callable[[Rng], list[np.ndarray]]:
     return simulate
 
 
-# Name to what is simulated and a number for its random state.
+# Name to the simulation and a number for its random state.
 SCENARIOS: dict[str, tuple[Callable[[Rng], list[np.ndarray]], int]] = {
     "six types, 5 SD apart": (types(5), 81),
     "six types, 7 SD apart": (types(7), 83),

@@ -1,4 +1,4 @@
-"""How often surrogates call a continuum types, and how often they find planted types.
+"""How often surrogates mistake a continuum for types, and how often they find planted types.
 
 Readouts of several seeds are simulated: neurons have a place in a continuum, or a type, and each seed has its own
 channels and noise. They are clustered, and so are their surrogates. Where there are no types, the p value should be at
@@ -34,7 +34,7 @@ END = "<!-- end null validity -->"
 N_CHANNELS, N_LATENT, N_FEATURES = 16, 6, 8
 MARMOSET = (78, 40, 22, 5)
 SPREAD, GAIN_SD = 0.6, 0.2  # of the study's types and neurons
-NOISE = 0.35  # of a seed, in the study's scenarios, times a factor of the neuron's own
+NOISE = 0.35  # of a seed, in the study's scenarios, times the neuron's own factor
 KINDS = ("elliptical", "planar", "axial")
 METHODS = (*KINDS, "combined")
 OF_VALLEYS = ("elliptical", "combined")  # surrogates with whose valleys those of the clusters are compared
@@ -43,7 +43,7 @@ Readouts = list[np.ndarray]
 
 
 def _per_seed(places: np.ndarray, n_seeds: int, rng: Rng, *, noise: float = 0.3) -> Readouts:
-    """Return readouts (N, N_CHANNELS) of every seed: the places in channels of the seed's own, and noise."""
+    """Return readouts (N, N_CHANNELS) of every seed: the places in the seed's own channels, and noise."""
     readouts = []
     for _ in range(n_seeds):
         channels = rng.standard_normal((places.shape[1], N_CHANNELS)) / np.sqrt(places.shape[1])
@@ -61,13 +61,13 @@ def normal(n: int, n_seeds: int, rng: Rng) -> Readouts:
 
 
 def heavy_tails(n: int, n_seeds: int, rng: Rng) -> Readouts:
-    """Simulate normal readouts, times a strength of the neuron's own that all seeds share."""
+    """Simulate normal readouts, times the neuron's own strength, which all seeds share."""
     strengths = _strengths(n, rng)
     return [strengths * readout for readout in normal(n, n_seeds, rng)]
 
 
 def cone(n: int, n_seeds: int, rng: Rng) -> Readouts:
-    """Simulate readouts around a mean direction, times a strength of the neuron's own."""
+    """Simulate readouts around a mean direction, times the neuron's own strength."""
     strengths = _strengths(n, rng)
     return [strengths * (1.0 + 0.7 * readout) for readout in normal(n, n_seeds, rng)]
 
@@ -136,7 +136,7 @@ DESIGN = ["scenario", "directions", "n_seeds", "n_neurons", "n_draws", "clusteri
 def p_values(readouts: Readouts, *, clustering: str, n_clusters: int, n_draws: int) -> dict[str, float]:
     """Return the p value of the agreement by method of surrogates; the combined one takes the draws of its kinds.
 
-    Of some also the p value of the valleys, and how many times as deep as those of surrogates they are.
+    For some also the p value of the valleys, and how many times as deep as those of surrogates they are.
     """
     settings = {"n_init": 1}
 
@@ -182,7 +182,7 @@ def table(results: pd.DataFrame) -> str:
     for (name, directions, n_seeds, n_neurons, *_), own in groups:
         shares = [f"{100 * np.mean(own[method] <= 0.05 + 1e-9):.0f} %" for method in METHODS]
         for method in OF_VALLEYS:
-            # None of these is deep for what it leaves of the density alone.
+            # None of these is deep merely because little of the density is left.
             deep = (own[f"excess, {method}"] >= LEAST_EXCESS) & (own[f"valleys, {method}"] <= SIGNIFICANT)
             shares.append(f"{100 * np.mean(deep):.0f} %")
         what = "directions" if directions else "as they are"
@@ -218,7 +218,7 @@ def main() -> None:
     chosen = [name for name in SCENARIOS if name.startswith(tuple(arguments.only))]
     results = pd.read_csv(arguments.results) if arguments.results.exists() else pd.DataFrame(columns=DESIGN)
     began = time.monotonic()
-    # All scenarios a little, and again, so that an interrupted study has something of each.
+    # Some of every scenario in each round, so that an interrupted study has results for all.
     for number in range(FIRST, FIRST + arguments.simulations):
         for name in chosen:
             about = {"scenario": name, **design, "simulation": number}

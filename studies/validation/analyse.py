@@ -1,7 +1,7 @@
 """Tables and figures of the validation study: ``python studies/validation/analyse.py --help``.
 
-With ``--cells`` the committed tables under ``results/`` are made anew from the cells that ``run.py`` wrote. The figures
-and the tables in the page come from ``results/`` alone: nothing in them is typed by hand.
+With ``--cells`` the committed tables under ``results/`` are made again from the cells that ``run.py`` wrote. The
+figures and the tables in the page come from ``results/`` alone: nothing in them is typed by hand.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ BEGIN, END = "<!-- begin {}: written by studies/validation/analyse.py -->\n", "<
 def main() -> int:
     """Write tables, page and figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=Path, metavar="FOLDER", help="folder of run.py, to make the results anew from")
+    parser.add_argument("--cells", type=Path, metavar="FOLDER", help="folder of run.py, to make the results again")
     parser.add_argument("--quick", action="store_true", help="the cells are those of run.py --quick")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the two CSV files (%(default)s)")
     parser.add_argument("--page", type=Path, default=PAGE, help="page whose tables are replaced (%(default)s)")
@@ -110,7 +110,7 @@ def blocks(results: Results, chosen: list[Condition], nulls: pd.DataFrame | None
 
 
 def _nulls(nulls: pd.DataFrame | None) -> str:
-    """Return what supplement.py found: the agreement of k-means between seeds beside that on surrogates."""
+    """Return what supplement.py found: the agreement of k-means between seeds, and that on surrogates."""
     if nulls is None or nulls.empty:
         return "Not run: `supplement.py`."
     rows = [
@@ -135,7 +135,7 @@ def markdown(header: list[str], rows: Iterable[list[object]]) -> str:
 
 
 def _plain(estimate: Estimate) -> str:
-    """Return a mean with its interval, without the signs of a difference, and no further than an ARI can be."""
+    """Return a mean with its interval, without the signs of a difference, and within the range of the ARI."""
     return str(replace(estimate, high=min(estimate.high, 1.0))).replace("+", "")
 
 
@@ -238,7 +238,7 @@ def _counted(found: list[Estimate]) -> str:
 
 
 def _conditions(results: Results) -> list[dict[str, object]]:
-    """Return what chooses every condition that has results, at its first K."""
+    """Return the values that choose every condition with results, at its first K."""
     names = ["population", "factor", "level", "n_clusters"]
     own = results.scores[results.scores["variant"].isin(STRENGTHS)]
     first = own[own["variant"] == "strength 100"] if (own["variant"] == "strength 100").any() else own
@@ -246,7 +246,7 @@ def _conditions(results: Results) -> list[dict[str, object]]:
 
 
 def _outcome(results: Results, chosen: list[Condition]) -> str:
-    """Say in words what DECEMber is above, below, or not distinguishable from, in the central conditions."""
+    """Return in words what DECEMber is above, below, or not distinguishable from, in the central conditions."""
     lines = []
     for condition in _centrals(results, chosen):
         for variant in IN_WORDS:
@@ -287,7 +287,7 @@ def _centrals(results: Results, chosen: list[Condition]) -> list[Condition]:
 
 
 def _defaults(results: Results, chosen: list[Condition]) -> str:
-    """Return what every other choice of a setting changes against the default, at the same seeds."""
+    """Return what every other choice of a setting changes compared with the default, at the same seeds."""
     rows = []
     for condition in _centrals(results, chosen):
         auto, at = december("strength auto"), _at(condition)
@@ -330,7 +330,7 @@ def _weights(results: Results, chosen: list[Condition]) -> str:
 
 
 def _lock_in(results: Results, chosen: list[Condition]) -> str:
-    """Return how much of the control's partition every strength keeps, beside methods that know nothing of it."""
+    """Return how much of the control's partition every strength keeps, compared with methods that do not know it."""
     shown = {"k-means": METHODS["k-means"], **{name: METHODS[f"DECEMber, {name}"] for name in STRENGTHS}}
     rows = []
     for condition in _centrals(results, chosen):

@@ -39,7 +39,7 @@ def supplement_path(cell: Path) -> Path:
 
 
 def run_cell(folder: Path, condition: Condition, seed: int) -> Path:
-    """Run one cell, if its result is not there yet, and return where the result is."""
+    """Run one cell, if its result does not exist yet, and return where the result is."""
     target = result_path(folder, condition, seed)
     if target.exists():
         return target

@@ -1,4 +1,4 @@
-"""What the validation study runs: one central condition for each population, and one factor changed at a time."""
+"""The design of the validation study: one central condition for each population, and one factor changed at a time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Condition:
     pretrain_epochs, max_iter
         Epochs before the clustering begins, and in all.
     n_clusters
-        Numbers of clusters of the post hoc methods; the first is the number of planted types (or stands for it).
+        Numbers of clusters of the post hoc methods; the first is the number of planted types (or takes its place).
     variants
         The DECEMber trainings.
     seeds

@@ -33,7 +33,7 @@ _NAMES = {"gmm": "Gaussian mixture", "kmeans": "k-means", "t_mixture": "t mixtur
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that tables and figures are made of.
+    """All results from which tables and figures are made.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds or over pairs of seeds, with a 95 % interval over seeds; NaN where too few seeds are there."""
+    """A mean over seeds or over pairs of seeds, with a 95 % interval over seeds; NaN if there are too few seeds."""
 
     mean: float
     low: float
@@ -87,7 +87,7 @@ class Estimate:
 
     @property
     def verdict(self) -> str:
-        """Whether the interval of a difference leaves 0 out: "higher", "lower", "open" or "-"."""
+        """Whether the interval of a difference excludes 0: "higher", "lower", "open" or "-"."""
         if np.isnan(self.low):
             return "-"
         return "higher" if self.low > 0 else "lower" if self.high < 0 else "open"
@@ -98,7 +98,7 @@ def _signed(value: float) -> str:
 
 
 def label(role: str, variant: str, method: str) -> str:
-    """Return what a clustering is called in tables and figures."""
+    """Return the name of a clustering in tables and figures."""
     if role == "december":
         return f"DECEMber, {variant}"
     learned = f", {LEARNED}" if variant == LEARNED else ""
@@ -132,7 +132,7 @@ def collect(folder: Path, conditions: Sequence[Condition]) -> Results:
 
 
 def _paths(folder: Path, condition: Condition, seed: int) -> list[Path]:
-    """Return the files of a cell; a supplement counts beside its cell alone."""
+    """Return the files of a cell; a supplement counts only together with its cell."""
     path = result_path(folder, condition, seed)
     return [each for each in (path, supplement_path(path)) if path.exists() and each.exists()]
 

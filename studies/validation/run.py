@@ -20,7 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, epilog="Then: python studies/validation/analyse.py")
     parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="recordings and results (%(default)s)")
     parser.add_argument("--processes", type=int, default=max(1, os.cpu_count() or 1), help="default: one per core")
-    parser.add_argument("--quick", action="store_true", help="a minute's version that shows nothing but that it runs")
+    parser.add_argument("--quick", action="store_true", help="takes a minute, shows only that it runs")
     parser.add_argument("--only", metavar="TEXT", default="", help="conditions whose name has this text")
     args = parser.parse_args()
     chosen = quick_conditions() if args.quick else conditions()
@@ -54,7 +54,7 @@ def _run(cell: tuple[Path, Condition, int]) -> tuple[str, str | None]:
     folder, condition, seed = cell
     try:
         run_cell(folder, condition, seed)
-    except Exception as error:  # the other cells are worth having
+    except Exception as error:  # the other cells are still useful
         return f"{condition.name}, seed {seed}", f"{type(error).__name__}: {error}"
     return f"{condition.name}, seed {seed}", None
 

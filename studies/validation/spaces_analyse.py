@@ -1,6 +1,6 @@
 """Tables of the study of spaces: ``python studies/validation/spaces_analyse.py --help``.
 
-With ``--cells`` the committed tables under ``results/`` are made anew from what ``spaces_run.py`` wrote. The blocks in
+With ``--cells`` the committed tables under ``results/`` are made again from what ``spaces_run.py`` wrote. The blocks in
 the page come from ``results/`` alone.
 """
 
@@ -212,7 +212,7 @@ def _december(table: pd.DataFrame) -> str:
 
 
 def _found(table: pd.DataFrame) -> str:
-    """Return how many clusters the methods find that are not given K, and how many neurons have one."""
+    """Return how many clusters are found by methods that are not given K, and how many neurons have one."""
     rows = []
     for method in (name for name, clustering in CLUSTERINGS.items() if clustering.finds_k):
         for space in SPACES:
@@ -228,7 +228,7 @@ def _found(table: pd.DataFrame) -> str:
 
 
 def _outcome(table: pd.DataFrame) -> str:
-    """Say in words how each space compares with readout vectors, for every method; and how far types are from none."""
+    """Return in words how each space compares with readout vectors, for every method, and types with no types."""
     lines = []
     for method in CLUSTERINGS:
         for quantity, group, what in (

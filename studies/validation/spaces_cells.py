@@ -1,6 +1,6 @@
 """One cell of the study of spaces: one model seed on one draw of a recording; trainings, embeddings, clusterings.
 
-Everything is kept in files of its own and made only where it is missing: the trained models ("baseline", and "control",
+Everything is kept in separate files and made only if it is missing: the trained models ("baseline", and "control",
 stopped at the end of the pretraining), their readout vectors and feature covariance, the labels of every clustering.
 """
 
@@ -55,7 +55,7 @@ def december_path(folder: Path, condition: Condition, seed: int, training: Train
 
 
 def train_cell(folder: Path, condition: Condition, seed: int) -> Path:
-    """Train the two models of a cell without a clustering loss, if they are not there yet."""
+    """Train the two models of a cell without a clustering loss, if they do not exist yet."""
     target = model_path(folder, condition, seed)
     if target.exists():
         return target

@@ -1,6 +1,6 @@
-"""What the study of spaces runs: populations, several draws of the recording of each, several model seeds of each draw.
+"""The design of the study of spaces: populations, several recordings of each, several model seeds of each recording.
 
-A draw has features, types, neurons and images of its own. Everything is trained once for each draw and model seed;
+Every draw has its own features, types, neurons and images. Everything is trained once for each draw and model seed;
 clusterings after the fact are made from what is kept, in every space.
 """
 
@@ -31,7 +31,7 @@ class Population:
     recording
         Settings of ``write_recording``.
     n_clusters
-        The number of planted types; of a continuum, what it is clustered into.
+        The number of planted types; for a continuum, the number of clusters into which it is clustered.
     typed
         Whether there are types.
     n_draws, n_seeds

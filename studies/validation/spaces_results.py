@@ -1,8 +1,8 @@
 """The numbers of the study of spaces as one small table, and intervals over recordings.
 
-A recording is what could have come out otherwise: model seeds of one recording share its neurons and images. So scores
-are means over the model seeds, or the pairs of seeds, of each recording, and intervals come from drawing recordings
-anew, with replacement, as many as there are of each population (the bootstrap, percentiles).
+Recordings are the independent units: model seeds of one recording share its neurons and images. So scores are means
+over the model seeds, or the pairs of seeds, of each recording, and intervals come from resampling recordings, with
+replacement, as many as there are of each population (the bootstrap, percentiles).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Estimate:
 
     @property
     def verdict(self) -> str:
-        """Whether the interval of a difference leaves 0 out: "higher", "lower", "open" or "-"."""
+        """Whether the interval of a difference excludes 0: "higher", "lower", "open" or "-"."""
         if np.isnan(self.low):
             return "-"
         return "higher" if self.low > 0 else "lower" if self.high < 0 else "open"
@@ -124,7 +124,7 @@ def load(folder: Path) -> pd.DataFrame:
 def over_recordings(values: pd.Series, seed: int = 0) -> Estimate:
     """Return the mean over recordings, whose index begins with the population, with an interval by the bootstrap.
 
-    Each population counts by its number of recordings; recordings are drawn anew within their population.
+    Each population counts by its number of recordings; recordings are resampled within their population.
     """
     values = values.dropna()
     n = len(values)

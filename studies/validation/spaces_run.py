@@ -37,7 +37,7 @@ def run(
     minutes: float = float("inf"),
     draws: list[int] | None = None,
 ) -> int:
-    """Run these stages; 1 if a job failed. What is there already is not made again."""
+    """Run these stages; 1 if a job failed. Existing results are not made again."""
     began, failed = time.monotonic(), 0
     for name, draw, job in (each for stage in stages for each in _jobs(stage, folder, populations)):
         if draws is not None and int(draw.level) not in draws:
@@ -47,7 +47,7 @@ def run(
         try:
             job()
             said = "done"
-        except Exception as error:  # the other cells are worth having
+        except Exception as error:  # the other cells are still useful
             said, failed = f"FAILED: {type(error).__name__}: {error}", failed + 1
         print(f"{time.monotonic() - began:7.0f} s  {name}  {said}", flush=True)
     return int(failed > 0)

@@ -1,6 +1,7 @@
-"""What the central conditions are asked besides: the t mixture with learned weights, and the null of surrogates.
+"""Additional questions to the central conditions: the t mixture with learned weights, and the null of surrogates.
 
-``python studies/validation/supplement.py --folder build/validation``, beside or after ``run.py``; it is resumable too.
+``python studies/validation/supplement.py --folder build/validation``, during or after ``run.py``; it can be resumed,
+too.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def main() -> int:
     """Run what is left of the supplement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("build/validation"), help="that of run.py (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="beside run.py --quick")
+    parser.add_argument("--quick", action="store_true", help="for run.py --quick")
     args = parser.parse_args()
     folder, chosen = args.folder.resolve(), quick_conditions() if args.quick else conditions()
     central = [condition for condition in chosen if condition.factor == "central"]

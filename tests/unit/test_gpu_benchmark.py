@@ -255,7 +255,7 @@ def test_a_cpu_gives_no_figures(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         command.main(["--device", "cpu", "--output", str(tmp_path)])
     assert exit_.value.code == 2
-    assert "--device cpu needs --tiny: a CPU has no figures to give for a GPU." in capsys.readouterr().err
+    assert "--device cpu needs --tiny: a CPU cannot give figures for a GPU." in capsys.readouterr().err
 
 
 def test_memory_and_times_of_a_device(monkeypatch):

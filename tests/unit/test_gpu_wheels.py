@@ -89,5 +89,5 @@ def test_errors(tmp_path):
     )
     (tmp_path / "dec_absent-2.0-py3-none-any.whl").unlink()
     (tmp_path / "dec_absent-1.0-py3-none-any.whl").write_bytes(b"")
-    with pytest.raises(WheelsError, match=r"^.*dec_absent-1\.0-py3-none-any\.whl is no wheel"):
+    with pytest.raises(WheelsError, match=r"^.*dec_absent-1\.0-py3-none-any\.whl is not a wheel"):
         needed_wheels(tmp_path)

@@ -117,7 +117,7 @@ def test_errors(samples):
         StudentTMixture(random_state=-1).fit(samples)
     with pytest.raises(NotFittedError):
         StudentTMixture().predict(samples)
-    with pytest.raises(AttributeError, match=r"^covariances_ is there once the mixture is fitted\.$"):
+    with pytest.raises(AttributeError, match=r"^covariances_ exists only after the mixture is fitted\.$"):
         _ = StudentTMixture().covariances_
     with pytest.warns(ConvergenceWarning, match="has not converged after 1 M-steps"):
         StudentTMixture(4, max_iter=1, random_state=0).fit(samples)

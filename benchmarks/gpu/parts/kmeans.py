@@ -1,4 +1,4 @@
-"""The k-means start on the device, beside scikit-learn's from the same starts."""
+"""The k-means start on the device, compared with scikit-learn's from the same starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def measure(device: str, *, tiny: bool) -> Iterator[Row]:
     n, d, k = TINY if tiny else SIZE
     data, _ = make_data(n, d, k)
     vectors = torch.from_numpy(data).to(device)
-    DeviceKMeans(vectors[:1000], 2).best([0], n_init=1)  # what comes once is not counted
+    DeviceKMeans(vectors[:1000], 2).best([0], n_init=1)  # one-off costs are not counted
     size = f"{n:,} neurons, {d} features, {k} clusters"
     ours, theirs, above = [], [], []
     for seed in SEEDS:

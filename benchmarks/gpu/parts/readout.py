@@ -1,4 +1,4 @@
-"""The Gaussian readout as a kernel: errors against float64 on the CPU, time and memory beside neuralpredictors'."""
+"""The Gaussian readout as a kernel: errors against float64 on the CPU, time and memory against neuralpredictors'."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def measure(device: str, *, tiny: bool) -> Iterator[Row]:
         if memory is not None:
             yield Row(f"memory at its peak, {kind}", memory / 1e6, "MB")
     if device == "cuda":
-        # Launch by launch the host is what takes most of the time, which trainings do not wait for.
+        # Launch by launch the host takes most of the time, for which trainings do not wait.
         replays = {kind: recorded(step.forward_and_backward) for kind, step in steps.items()}
         seconds = seconds_of(replays, device, repeats=20)
         for kind, value in seconds.items():

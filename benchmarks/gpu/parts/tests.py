@@ -19,7 +19,7 @@ MARK = re.compile(r"\bpytest\.mark\.gpu\b")
 
 
 def marked_files(folder: Path = ROOT / "tests") -> list[Path]:
-    """Return the test files with a test marked ``gpu``: the others may need packages that are not there."""
+    """Return the test files with a test marked ``gpu``: the others may need packages that are missing."""
     return [file for file in sorted(folder.rglob("test_*.py")) if MARK.search(file.read_text(encoding="utf-8"))]
 
 

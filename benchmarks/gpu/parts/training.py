@@ -1,4 +1,4 @@
-"""An epoch at the paper's scale, 7 sessions of 7,800 neurons and 4,500 images, beside SENSORIUM's way (in TF32)."""
+"""An epoch at the paper's scale, 7 sessions of 7,800 neurons and 4,500 images, against SENSORIUM's way (in TF32)."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def measure(device: str, *, tiny: bool) -> Iterator[Row]:
     ones: dict[str, float] = {}
     until = time.monotonic() + LIMIT_S - ENDING_S
     for found in workers.measure(device, names=names, processes=processes, until=until):
-        one = ones.setdefault(found.name, found.per_hour)  # of the first way: one process has nobody to share with
+        one = ones.setdefault(found.name, found.per_hour)  # of the first way: a single process does not share
         number = f"{found.number} workers" if found.number > 1 else "1 worker"
         way = f", {found.way}" if found.way and found.number > 1 else ""
         against = f"one worker: {found.per_hour / one:.2f} times" if found.number > 1 else ""

@@ -407,7 +407,7 @@ def test_steps_equal_plain_loops_beside_a_neuron_far_away(blocks):
         (
             1e20,
             "k-means finds only 2 different clusters among 201 readout vectors, but n_clusters is 3: 201 of them "
-            "differ, but too little next to the distance of row 200, which is 2.8e+20 from the median vector, where "
+            "differ, but too little for the distance of row 200, which is 2.8e+20 from the median vector, where "
             "half of all vectors are within 6.3. Leave out neurons that are so far from all others, or check whether "
             "the training diverged.",
         ),

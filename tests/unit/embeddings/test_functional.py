@@ -399,7 +399,7 @@ class TestOtherPackages:
 
 class TestBadInput:
     def test_no_stimuli(self):
-        with pytest.raises(EmbeddingError, match="there are no stimuli to show the model"):
+        with pytest.raises(EmbeddingError, match="there are no stimuli to show to the model"):
             feature_covariance(model_of_kind("full Gaussian"), stimuli()[:0])
 
     def test_loaders(self):

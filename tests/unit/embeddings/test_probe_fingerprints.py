@@ -129,9 +129,9 @@ class TestBadInput:
                 return core_output.mean(dim=(2, 3))[:, None].expand(-1, 2, -1)
 
         model = Model(nn.Conv2d(1, 6, 3), a=Foreign())
-        with pytest.raises(EmbeddingError, match="Foreign has features of its own, which are not known at other"):
+        with pytest.raises(EmbeddingError, match="Foreign defines its own features, which are not known at other"):
             fingerprints(model, PROBES)
-        with pytest.raises(EmbeddingError, match="there is no model to take fingerprints of"):
+        with pytest.raises(EmbeddingError, match="there are no models to compute fingerprints of"):
             fingerprints([], PROBES)
         model.core = None
         with pytest.raises(EmbeddingError, match="Model has no core that stimuli could be shown to without a session"):

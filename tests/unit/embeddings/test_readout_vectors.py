@@ -115,7 +115,7 @@ class TestReadoutVectors:
         readout.features = nn.Parameter(torch.zeros(3, 3 if bias else 4))
         readout.register_parameter("bias", nn.Parameter(torch.zeros(3)) if bias else None)
         message = (
-            f"Module has features of shape {tuple(readout.features.shape)}, of which it is not clear which axis is the "
+            f"Module has features of shape {tuple(readout.features.shape)}, and it is not clear which axis is the "
             "neurons'. A readout class can define `embedding_vectors()`, which returns its readout vectors (neurons, "
             "features)."
         )
@@ -137,11 +137,11 @@ class TestReadoutVectors:
             ),
             (
                 lambda: readouts.UltraSparse(CORE_SHAPE, 1, True, 0.1, 0.1, shared_mean=True),
-                "has features of shape (1, 1, 1, 1), which are no weights of the core's channels: they cannot be",
+                "has features of shape (1, 1, 1, 1), which are not weights of the core's channels: they cannot be",
             ),
             (
                 lambda: readouts.Gaussian3d(CORE_SHAPE, 4, True, 0.1, 0.1),
-                "has features of shape (1, 1, 1, 4), which are no weights of the core's channels: they cannot be",
+                "has features of shape (1, 1, 1, 4), which are not weights of the core's channels: they cannot be",
             ),
         ],
         ids=["ultra-sparse", "ultra-sparse, one neuron", "ultra-sparse, one filter", "Gaussian3d"],

@@ -60,7 +60,7 @@ def test_gradients_pass_through_root_and_direction() -> None:
         (np.ones((3, 4)), r"has the shape \(3, 4\); it must be \(features, features\)"),
         (SIGMA + np.eye(4, k=2)[[0, 3, 3, 3]], r"is not symmetric: entry \(0, 2\) is"),
         (np.full((4, 4), np.nan), "holds NaN or infinite values"),
-        (np.diag([1.0, -1.0, 1.0, 1.0]), "has the negative eigenvalue -1; no features have"),
+        (np.diag([1.0, -1.0, 1.0, 1.0]), "has the negative eigenvalue -1; covariances have none"),
         (np.eye(5), "is of 5 features and the readout vectors have 4"),
     ],
 )

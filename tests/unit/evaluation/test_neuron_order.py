@@ -21,7 +21,7 @@ from december_plugin.simulate.movies import write_movie_recording
 
 REMEDY = (
     " The recording has changed since the training, so the stored weights belong to other neurons: bring the recording "
-    "back as it was, or register the new one under a path of its own and train on it."
+    "back as it was, or register the new one under its own path and train on it."
 )
 Batch = namedtuple("Batch", ["images", "responses"])
 

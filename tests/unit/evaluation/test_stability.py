@@ -77,7 +77,7 @@ def test_a_part_without_clusters_finds_nothing_again():
     ("labels", "settings", "message"),
     [
         ([0, 1], {}, "labels has the shape (2,); it must be (8,), one for each vector."),
-        ([-1] * 8, {}, "no neuron has a cluster, so there is nothing to find again."),
+        ([-1] * 8, {}, "no neuron has a cluster, so none can be found again."),
         ([0] * 8, {"share": 1.0}, "share is 1.0, but must be between 0 and 1."),
         ([0] * 8, {"n_draws": 0}, "n_draws is 0, but must be an integer of at least 1."),
     ],

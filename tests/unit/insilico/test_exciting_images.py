@@ -301,7 +301,7 @@ BAD = {
         StimulusError,
         "neuron_ids name 1 neurons of session 'a', but Model has 2. Name all neurons",
     ),
-    "half a position": ({"neurons": {"a": [0.5]}}, StimulusError, "not whole numbers.* say with neuron_ids"),
+    "half a position": ({"neurons": {"a": [0.5]}}, StimulusError, "not whole numbers.* pass in neuron_ids"),
     "no shape": ({"canvas": 12}, SettingsError, "shape is 12; it must be"),
     "devices": (
         {"models": [Model({"a": FilterReadout(filters(2))}), Model({"a": FilterReadout(filters(2))}).to("meta")]},

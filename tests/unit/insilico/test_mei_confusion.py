@@ -188,5 +188,5 @@ def test_images_that_cannot_be_turned_and_dead_neurons_are_refused():
     with pytest.raises(StimulusError, match="unit 1 of session 'a' does not respond to its own image"):
         mei_confusion(build("gaussian"), dead)
     clips = dataclasses.replace(made_up(), canvas=Canvas((1, 3, *SIZE)))
-    with pytest.raises(StimulusError, match="clips of movies are not turned"):
+    with pytest.raises(StimulusError, match="clips of movies cannot be turned"):
         mei_confusion(build("gaussian"), clips)

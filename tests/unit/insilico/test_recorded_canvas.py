@@ -68,7 +68,7 @@ def test_models_that_need_fifty_frames_and_more():
         recorded_canvas(Remembers(), loaders, ["one"])
     model = Remembers(1)
     model.gain.data.zero_()
-    with pytest.raises(StimulusError, match="in session 'one' change with no frame of a clip of noise"):
+    with pytest.raises(StimulusError, match="in session 'one' do not change with any frame of noise"):
         recorded_canvas(model, loaders, ["one"])
 
 

@@ -134,7 +134,7 @@ def test_coordinates_of_vectors_along_a_line_and_in_one_dimension():
         ([["a", "b"]], "the readout vectors are not numbers; an array of shape (N, D) is needed."),
         (
             np.array([[1.0, np.nan], [np.inf, 1.0], [1.0, 2.0]]),
-            "2 of 3 readout vectors hold NaN or infinite values. Leave these neurons out, or look at the training that "
+            "2 of 3 readout vectors hold NaN or infinite values. Leave these neurons out, or check the training that "
             "made them.",
         ),
         (
@@ -143,7 +143,7 @@ def test_coordinates_of_vectors_along_a_line_and_in_one_dimension():
         ),
         (
             np.ones((12, 3)),
-            "all 12 readout vectors are the same, so that there is nothing to embed. Was the model trained?",
+            "all 12 readout vectors are the same, so they cannot be embedded. Was the model trained?",
         ),
     ],
 )

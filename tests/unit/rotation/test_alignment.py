@@ -187,5 +187,5 @@ def test_vectors_that_cannot_be_aligned(fitted):
         fitted.transform(np.ones((2, 16)))
     with pytest.raises(NotFittedError):
         RotationAlignment(ORIENTATIONS).transform(np.ones((2, 16)))
-    with pytest.raises(AttributeError, match=r"^ambiguous_share_ is there once the alignment is fitted\.$"):
+    with pytest.raises(AttributeError, match=r"^ambiguous_share_ exists only after the alignment is fitted\.$"):
         _ = RotationAlignment(ORIENTATIONS).ambiguous_share_

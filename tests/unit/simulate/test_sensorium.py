@@ -252,11 +252,11 @@ def test_existing_folders_are_safe(tmp_path):
     real = tmp_path / "real"
     (real / "data").mkdir(parents=True)
     with pytest.raises(
-        RecordingError, match=r"real is no simulated recording, so it is not replaced. Choose another fo"
+        RecordingError, match=r"real is not a simulated recording, so it is not replaced. Choose another fo"
     ):
         write_recording(real, overwrite=True, **SMALL)
     with pytest.raises(
-        RecordingError, match=re.escape("real/truth is missing: ") + ".*real is no simulated recording."
+        RecordingError, match=re.escape("real/truth is missing: ") + ".*real is not a simulated recording."
     ):
         read_truth(real)
 
@@ -272,7 +272,7 @@ def test_existing_folders_are_safe(tmp_path):
         ({"type_sizes": (0.5, 0)}, "type_sizes is (0.5, 0); one positive number for each type is expected."),
         (
             {"n_features": 60},
-            "n_features=60 features of feature_size=5 pixels cannot be told apart. Use fewer features",
+            "n_features=60 features of feature_size=5 pixels are not distinguishable. Use fewer features",
         ),
         ({"image_shape": (12,)}, "image_shape is (12,); (height, width) in pixels is expected."),
         ({"image_shape": (4, 12)}, "image_shape is (4, 12), smaller than feature_size=5. Use larger images."),
