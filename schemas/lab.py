@@ -81,6 +81,7 @@ def open_lab(
     See Also
     --------
     december_plugin.schemas.december_tables : Declares the tables on a lab's nnfabrik module.
+    december_plugin.results.agreement_table : The first thing to look at.
     december_plugin.database.connect : Connects without opening tables.
 
     Examples
@@ -90,7 +91,7 @@ def open_lab(
     >>> lab = open_lab(schema="retina")
     >>> agreement_table(lab.tables, {"n_clusters": 3})[["label", "n_models", "agreement_mean"]].round(2)
           label  n_models  agreement_mean
-    0  DECEMber         3            0.42
+    0  DECEMber         3            0.68
     1   k-means         3            0.42
     """
     import datajoint as dj

@@ -134,6 +134,12 @@ def study_readouts(
         If a model cannot be read or is not finite, models cannot be of the same neurons, a covariance is missing, not
         symmetric or of another D, or no neuron has the ``minimum_test_correlation``.
 
+    See Also
+    --------
+    december_plugin.imports.read_readouts : Reads readout vectors from a checkpoint or an array.
+    december_plugin.evaluation.null_agreement : The null alone.
+    december_plugin.intake.import_models : Brings the models into the database.
+
     Examples
     --------
     >>> import numpy as np

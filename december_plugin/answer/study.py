@@ -26,6 +26,25 @@ class Study(StudyData):
     ``print(study.summary())`` is the place to begin; :meth:`write_report` writes everything into one file.
 
     See :class:`~december_plugin.answer.data.StudyData` for its frames.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.answer import study_readouts
+    >>> rng = np.random.default_rng(0)
+    >>> tuning = np.repeat(8 * rng.normal(size=(3, 6)), 30, axis=0) + rng.normal(size=(90, 6))
+    >>> models = [tuning @ rng.normal(size=(6, 6)) for _ in range(3)]
+    >>> study = study_readouts(models, n_clusters=[2, 3], methods="kmeans", null_draws=0)
+    >>> study.agreement[["n_clusters", "agreement_mean"]].round(1)
+       n_clusters  agreement_mean
+    0           2             1.0
+    1           3             1.0
+    >>> study.clusters_of("kmeans", 3)[["data_key", "unit_id", "cluster", "stability"]].head(2)
+      data_key  unit_id  cluster  stability
+    0      all        0        2        1.0
+    1      all        1        2        1.0
+    >>> study.labels("kmeans", 3)["model 1"].value_counts().tolist()
+    [30, 30, 30]
     """
 
     def labels(self, method: str, n_clusters: int | None = None) -> pd.DataFrame:

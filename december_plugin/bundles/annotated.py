@@ -58,6 +58,24 @@ def annotated_neurons(
     ------
     MissingExtraError
         If anndata is not installed.
+
+    See Also
+    --------
+    december_plugin.bundles.Bundle : Its method ``annotated`` returns the same of a file.
+    december_plugin.sharing.Result : Its method ``annotated`` returns the same of the tables.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.bundles import annotated_neurons
+    >>> from december_plugin.results.report import ReportSettings
+    >>> from december_plugin.sharing import Result
+    >>> lab = open_lab(schema="retina")
+    >>> result = Result(lab.tables, ReportSettings(), {"method": "kmeans", "n_clusters": 3})
+    >>> parts = {"readouts": result.readouts, "covariance": result.covariance, "provenance": result.provenance()}
+    >>> (neurons,) = annotated_neurons(result.frame, **parts).values()
+    >>> neurons.n_obs, sorted(neurons.obsm)
+    (70, ['functional_1', 'functional_2', 'functional_3', 'readout_1', 'readout_2', 'readout_3'])
     """
     check_installed()
     from anndata import AnnData

@@ -48,6 +48,23 @@ def read_bundle(path: str | Path) -> Bundle:
         If the file is not a bundle, or one of another format.
     DamagedError
         If it is damaged. What a method reads is checked when it is read; :meth:`Bundle.verify` checks all of it.
+
+    See Also
+    --------
+    december_plugin.sharing.write_bundle : Writes a bundle.
+    december_plugin.answer.study_readouts : Answers whether there are types, from its readout vectors.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.bundles import read_bundle
+    >>> from december_plugin.sharing import write_bundle
+    >>> lab = open_lab(schema="retina")
+    >>> counts = write_bundle("result.zip", lab.tables, restriction={"method": "kmeans", "n_clusters": 3})
+    >>> with read_bundle("result.zip") as bundle:  # here the database is no longer needed
+    ...     bundle.configurations[["label", "n_clusters", "agreement_mean"]].round(2)
+         label  n_clusters  agreement_mean
+    0  k-means           3            0.42
     """
     return Bundle(Archive(Path(path)))
 
@@ -63,6 +80,27 @@ class Bundle:
     See Also
     --------
     read_bundle
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.bundles import read_bundle
+    >>> from december_plugin.sharing import write_bundle
+    >>> lab = open_lab(schema="retina")
+    >>> counts = write_bundle("result.zip", lab.tables, restriction={"method": "kmeans", "n_clusters": 3})
+    >>> bundle = read_bundle("result.zip")
+    >>> bundle.trainings_of(1)
+    [1, 2, 3]
+    >>> bundle.readouts(1).vectors.shape
+    (70, 6)
+    >>> bundle.clusters(1).head(3).round(2)
+      data_key  unit_id  cluster  stability  n_seeds  confidence  margin
+    0    first        7        1        1.0        3         1.0     1.0
+    1    first       10        0        1.0        3         1.0     1.0
+    2    first       13        2        1.0        3         1.0     1.0
+    >>> list(bundle.state_dict(1))
+    ['readout.first.features', 'readout.second.features']
+    >>> bundle.close()
     """
 
     def __init__(self, archive: Archive):

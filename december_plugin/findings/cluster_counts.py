@@ -66,6 +66,22 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
         exist for the method and are computed, and ``n_picks``, how many of them pick a K. ``count``, the K that at
         least two criteria agree on, with its uncertainty ``count_low`` to ``count_high`` and ``agreeing``, the names of
         these criteria; NaN and "" for none. ``statement``, a sentence.
+
+    See Also
+    --------
+    december_plugin.results.cluster_count_table : The criteria of the models in the database.
+    december_plugin.plots.cluster_count_figure : Draws the criteria.
+    december_plugin.answer.study_readouts : Computes the criteria without a database.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import choose_cluster_count, cluster_count_table
+    >>> lab = open_lab(schema="retina")
+    >>> choices = choose_cluster_count(cluster_count_table(lab.tables, {"method": "kmeans"}))
+    >>> print(choices["statement"][0])
+    Of K = 2 to 4, no two criteria agree on one. The silhouette picks K = 3;
+    the agreement above its null is nowhere above its null (p at most 0.05).
     """
     if "identity" in frame:
         frame = frame[[not method.finds_count for method in frame["identity"]]]

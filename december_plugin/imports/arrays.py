@@ -36,6 +36,10 @@ def read_array(path: str | Path, *, name: str | None = None) -> npt.NDArray[Any]
     EmbeddingError
         If the file cannot be read, holds objects, or has several arrays and none is named.
 
+    See Also
+    --------
+    read_readouts : Also says whose vectors they are.
+
     Examples
     --------
     >>> import numpy as np

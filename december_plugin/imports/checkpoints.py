@@ -60,6 +60,11 @@ def read_checkpoint(path: str | Path, *, prefix: str | None = None) -> dict[str,
         If the file cannot be read, needs code to be loaded, has no state dict, no entry with the prefix, several
         models, or weights that are not finite.
 
+    See Also
+    --------
+    read_readouts : Reads the readout vectors of a checkpoint.
+    december_plugin.embeddings.readout_embeddings : Readout vectors of a state dict.
+
     Examples
     --------
     >>> import torch

@@ -29,6 +29,11 @@ def check_same_neurons(first: ReadoutEmbeddings, other: ReadoutEmbeddings, *, na
     names
         What the message calls them.
 
+    See Also
+    --------
+    read_readouts : Reads what is compared.
+    read_units : Reads who the neurons are.
+
     Examples
     --------
     >>> import numpy as np

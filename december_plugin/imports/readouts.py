@@ -62,6 +62,12 @@ def read_readouts(
     EmbeddingError
         If the source cannot be read, has no readout vectors, or the units are not those of its neurons.
 
+    See Also
+    --------
+    read_units : Reads who the neurons are.
+    check_same_neurons : Compares the neurons of two models.
+    december_plugin.answer.study_readouts : Compares the models.
+
     Examples
     --------
     >>> import numpy as np

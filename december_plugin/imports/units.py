@@ -38,6 +38,14 @@ class Units(ArrayRepr):
     test_correlations
         How well the model predicts the neuron on held-out trials, (N,) float64 (-1 to 1; NaN where unknown); None if
         it was not asked for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.imports import Units
+    >>> units = Units(data_keys=np.array(["4-7", "4-7", "5-1"]), unit_ids=np.array([12, 30, 12]))
+    >>> units.by_session()
+    {'4-7': array([12, 30]), '5-1': array([12])}
     """
 
     data_keys: np.ndarray
@@ -78,6 +86,11 @@ def read_units(
     EmbeddingError
         If the table cannot be read, lacks a column, or has values that are no identities: unit ids that are no whole
         numbers or are there twice, sessions without a name or with one that cannot be stored.
+
+    See Also
+    --------
+    read_readouts : Reads the vectors of these neurons.
+    december_plugin.imports.Units : What it returns.
 
     Examples
     --------

@@ -48,6 +48,26 @@ def models_of_schema(
         If there is no such table, or no such model in it.
     EmbeddingError
         If a state dict cannot be read, or seeds have their neurons in different orders.
+
+    See Also
+    --------
+    import_models : Imports them.
+
+    Examples
+    --------
+    >>> from december_plugin import import_models, open_lab
+    >>> from december_plugin.intake import models_of_schema
+    >>> lab = open_lab(schema="retina")
+    >>> models = models_of_schema("cortex", connection=lab.nnfabrik.Dataset.connection)
+    >>> [(model["name"], model["seeds"]) for model in models]
+    [('baseline.equivariant.two sessions', [1, 2]), ('linear.small.short session', [1])]
+    >>> models[0]["units"].head(2)
+      data_key  unit_id
+    0    first        5
+    1    first        7
+    >>> result = import_models({"models": models}, nnfabrik=lab.nnfabrik, tables=lab.tables)
+    >>> result.new["TrainedModel"]
+    3
     """
     check_schema_name(schema, places="the argument schema")
     known = connection.query("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", args=(schema,))

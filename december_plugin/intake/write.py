@@ -88,10 +88,28 @@ def import_models(
     SettingsError
         If a model of the same name and seed is there with other weights or neurons.
 
+    See Also
+    --------
+    models_of_schema : The models of another lab's schema.
+    december_plugin.answer.study_readouts : An answer without a database.
+
     Notes
     -----
     All rows are written in one transaction. An import that was interrupted has left no row; files of state dicts that
     it had put into the store are found by ``december store clean``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin import import_models, open_lab
+    >>> lab = open_lab(schema="retina")
+    >>> rng = np.random.default_rng(0)
+    >>> readouts = [rng.normal(size=(60, 8)) for _ in range(3)]  # of three seeds, the same neurons
+    >>> model = {"name": "my twin", "readouts": readouts, "session": "4-7"}
+    >>> content = {"models": [model], "clusterings": [{"method": "kmeans", "n_clusters": [5, 6]}]}
+    >>> result = import_models(content, nnfabrik=lab.nnfabrik, tables=lab.tables)
+    >>> result.new
+    {'Dataset': 1, 'Model': 1, 'Trainer': 1, 'Seed': 0, 'TrainedModel': 3, 'Clustering': 2}
     """
     found = load_import(source) if isinstance(source, (str, Path)) else parse_import(source, folder=folder)
     return write_import(found, nnfabrik=nnfabrik, tables=tables, fabrikant=fabrikant, add_fabrikant=add_fabrikant)

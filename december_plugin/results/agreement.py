@@ -65,6 +65,26 @@ def agreement_table(
     ------
     SettingsError
         For an unknown measure or set of types, or if there are several sets and none is named.
+
+    See Also
+    --------
+    best_configurations : Keeps the configurations that predict equally well.
+    null_table : The agreement to expect without clusters.
+    december_plugin.plots.agreement_figure : Draws the table.
+    december_plugin.evaluation.compare_partitions : The measures of agreement.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import agreement_table
+    >>> lab = open_lab(schema="retina")
+    >>> table = agreement_table(lab.tables)
+    >>> table[["label", "n_clusters", "agreement_mean", "n_pairs", "types_agreement_mean"]].round(2)
+          label  n_clusters  agreement_mean  n_pairs  types_agreement_mean
+    0   k-means           2            0.47        3                  0.38
+    1  DECEMber           3            0.68        3                  0.84
+    2   k-means           3            0.42        3                  0.69
+    3   k-means           4            0.36        3                  0.64
     """
     if measure not in MEASURES:
         raise SettingsError(f"there is no measure {measure!r}. Allowed: {', '.join(MEASURES)}.")
@@ -128,6 +148,21 @@ def best_configurations(
     ------
     SettingsError
         If the tolerance is negative.
+
+    See Also
+    --------
+    agreement_table : All configurations.
+    performance_table : How well the models predict.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import best_configurations
+    >>> lab = open_lab(schema="retina")
+    >>> best = best_configurations(lab.tables, {"n_clusters": 3}, tolerance=0.02)
+    >>> best[["label", "agreement_mean", "test_below_best", "rank"]].round(2)
+          label  agreement_mean  test_below_best  rank
+    0  DECEMber            0.68              0.0     1
     """
     if not tolerance >= 0:
         raise SettingsError(f"tolerance is {tolerance!r}; it must be a difference of correlations of at least 0.")

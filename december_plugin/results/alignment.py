@@ -47,6 +47,22 @@ def alignments(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
         vectors of length 1; ``ambiguous_share`` of the angles; what was asked for (``schedule``, ``power``,
         ``n_restarts``, ``asked_beta``, ``n_means``, ``space``, ``alignment_seed``, ``control``), ``description``, and
         ``phrase``, the same in words.
+
+    See Also
+    --------
+    december_plugin.plots.alignments_figure : Draws the table.
+    december_plugin.rotation.RotationAlignment : Computes an alignment.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import alignments
+    >>> lab = open_lab(schema="cortex")
+    >>> found = alignments(lab.tables)
+    >>> found[["seed", "n_neurons", "n_orientations", "loss_before", "alignment_loss"]].round(1)
+       seed  n_neurons  n_orientations  loss_before  alignment_loss
+    0     1         72               4          0.8             0.4
+    1     2         72               4          0.8             0.4
     """
     query = restricted(tables.Alignment, restriction)
     frame = frame_of(query.proj(**FOUND), *tables.Alignment.primary_key, *FOUND)

@@ -76,6 +76,26 @@ def neuron_clusters(tables: DecemberTables, data_key: str, unit_id: int, restric
     ------
     SettingsError
         If no assignment has this neuron.
+
+    See Also
+    --------
+    stable_neurons : How stable the cluster of every neuron is.
+    consensus_frame : The cluster of every neuron that the seeds share.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import neuron_clusters
+    >>> lab = open_lab(schema="retina")
+    >>> found = neuron_clusters(lab.tables, "first", 10, {"n_clusters": 3})
+    >>> found[["method", "n_clusters", "seed", "cluster", "confidence"]].round(1)
+         method  n_clusters  seed  cluster  confidence
+    0    kmeans           3     1        0         1.0
+    1    kmeans           3     2        0         1.0
+    2    kmeans           3     3        0         1.0
+    3  december           3     1        1         1.0
+    4  december           3     2        2         1.0
+    5  december           3     3        1         1.0
     """
     neuron = {"data_key": data_key, "unit_id": int(unit_id)}
     assignments = selected_assignments(tables, restriction)
@@ -126,6 +146,26 @@ def stable_neurons(tables: DecemberTables, restriction: Any, *, minimum: float =
     ------
     SettingsError
         If the restriction leaves several configurations or fewer than two seeds.
+
+    See Also
+    --------
+    consensus_frame : The same with confidences and margins.
+    neuron_clusters : The clusters of one neuron in all models.
+    december_plugin.evaluation.consensus_partition : How seeds vote.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import stable_neurons
+    >>> lab = open_lab(schema="retina")
+    >>> neurons = stable_neurons(lab.tables, {"method": "december"})
+    >>> neurons.head(3)
+      data_key  unit_id  cluster  stability  n_seeds
+    0    first        7        1   1.000000        3
+    1    first       10        2   1.000000        3
+    2    first       13        0   0.666667        3
+    >>> len(neurons), len(stable_neurons(lab.tables, {"method": "december"}, minimum=1))
+    (70, 58)
     """
     keys = one_configuration(tables, restriction, n_seeds=2)
     neurons = common_neurons(tables.ClusterAssignment, keys)
@@ -157,6 +197,21 @@ def load_assigned_model(tables: DecemberTables, restriction: Any) -> tuple[Any, 
         do not fit the model that it builds now.
     RecordingError
         If the recordings have other sessions or neurons than at the training.
+
+    See Also
+    --------
+    exciting_images : Images that excite the neurons of each cluster.
+    december_plugin.insilico.maximally_exciting_images : Computes such images with a model.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import load_assigned_model
+    >>> lab = open_lab(schema="retina")
+    >>> loaders, model = load_assigned_model(lab.tables, {"method": "december", "seed": 1})
+    >>> images, responses = next(iter(loaders["test"]["first"]))
+    >>> images.shape, model(images, data_key="first").shape
+    (torch.Size([8, 1, 2, 3]), torch.Size([8, 40]))
     """
     key = one_assignment(tables, restriction)
     config = full_config(tables.nnfabrik, key, trainer=False)

@@ -47,6 +47,24 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
         and standard deviations over models of the held-out log likelihood (nat per neuron), the Bayesian information
         criterion and the silhouette; ``heldout_log_likelihood_se``, the mean over models of the standard error over
         splits; and the configuration's key. What is not computed yet, or has no value, is NaN.
+
+    See Also
+    --------
+    choose_cluster_count : What the criteria pick.
+    null_table : The null of the agreement.
+    december_plugin.plots.cluster_count_figure : Draws the criteria.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import cluster_count_table
+    >>> lab = open_lab(schema="retina")
+    >>> table = cluster_count_table(lab.tables, {"method": "kmeans"})
+    >>> table[["label", "n_clusters", "agreement_mean", "above_null_mean", "silhouette_mean"]].round(1)
+         label  n_clusters  agreement_mean  above_null_mean  silhouette_mean
+    0  k-means           2             0.5              0.4              0.6
+    1  k-means           3             0.4              0.3              1.0
+    2  k-means           4             0.4              0.2              0.7
     """
     models = assignments_of(tables, restriction)
     key = configuration_key(tables)

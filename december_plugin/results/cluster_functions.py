@@ -72,6 +72,27 @@ def cluster_confusion(
     ------
     SettingsError
         If the threshold is not a correlation.
+
+    See Also
+    --------
+    cluster_pairs : The same as a data frame.
+    december_plugin.plots.cluster_confusion_figure : Draws one of them.
+    mei_confusion : Compares single neurons by their preferred images.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import cluster_confusion
+    >>> lab = open_lab(schema="retina")
+    >>> (found,) = cluster_confusion(lab.tables, {"method": "kmeans", "n_clusters": 3, "seed": 1})
+    >>> found.clusters, found.sizes
+    (array([0, 1, 2]), array([21, 24, 25]))
+    >>> found.correlations.round(1)
+    array([[1. , 0.5, 0.5],
+           [0.5, 1. , 0.5],
+           [0.5, 0.5, 1. ]])
+    >>> found.blocks.labels  # by the threshold that was asked for
+    array([1, 1, 0])
     """
     stored = tables.ClusterConfusion * tables.ClusterConfusionSettings.proj(
         "confusion_threshold", "confusion_responses"
@@ -111,6 +132,22 @@ def cluster_pairs(tables: DecemberTables, restriction: Any = True) -> pd.DataFra
     pandas.DataFrame
         The key of the configuration, ``seed``, ``responses``, ``threshold`` and the columns of
         :attr:`FunctionalConfusion.pairs`.
+
+    See Also
+    --------
+    cluster_confusion : The same with the blocks that clusters form.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import cluster_pairs
+    >>> lab = open_lab(schema="retina")
+    >>> pairs = cluster_pairs(lab.tables, {"method": "kmeans", "n_clusters": 3, "seed": 1})
+    >>> pairs[["first", "second", "first_neurons", "second_neurons", "correlation"]].round(1)
+       first  second  first_neurons  second_neurons  correlation
+    0      0       1             21              24          0.5
+    1      0       2             21              25          0.5
+    2      1       2             24              25          0.5
     """
     key = [*configuration_key(tables), "seed"]
     frames = [

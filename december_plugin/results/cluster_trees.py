@@ -34,6 +34,25 @@ def cluster_tree_of(tables: DecemberTables, configurations: pd.DataFrame | Seque
     ------
     SettingsError
         If there are fewer than two numbers of clusters, one is there twice, or there is no common neuron.
+
+    See Also
+    --------
+    agreement_table : Lists the configurations.
+    december_plugin.plots.cluster_tree_figure : Draws the tree.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import agreement_table, cluster_tree_of
+    >>> lab = open_lab(schema="retina")
+    >>> table = agreement_table(lab.tables, "method = 'kmeans' AND n_clusters < 4")
+    >>> cluster_tree_of(lab.tables, table).nodes[["n_clusters", "cluster", "n_neurons", "parent"]]
+       n_clusters  cluster  n_neurons  parent
+    0           2        1         47     NaN
+    1           2        0         23     NaN
+    2           3        1         24     1.0
+    3           3        2         23     1.0
+    4           3        0         23     0.0
     """
     key = configuration_key(tables)
     rows = pd.DataFrame(configurations)

@@ -43,6 +43,23 @@ def configuration_table(tables: DecemberTables, restriction: Any = True) -> pd.D
         :mod:`december_plugin.evaluation.agreement` and of :mod:`december_plugin.evaluation.similarity`, means over
         pairs of seeds (similarity: of at most 10); ``clustering_hash``. Pairs of which a seed is new, and that are not
         computed anew yet, are missing; of a configuration with itself, its similarity is NaN.
+
+    See Also
+    --------
+    agreement_table : Agreement and performance of each configuration.
+    december_plugin.plots.configurations_figure : Draws the table.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import configuration_table
+    >>> lab = open_lab(schema="retina")
+    >>> table = configuration_table(lab.tables, {"method": "kmeans"})
+    >>> table[["n_clusters", "n_seed_pairs", "adjusted_rand_index", "v_measure", "linear_cka"]].round(2)
+       n_clusters  n_seed_pairs  adjusted_rand_index  v_measure  linear_cka
+    0           2             3                 0.47       0.35        0.44
+    1           3             3                 0.42       0.38        0.44
+    2           4             3                 0.36       0.35        0.44
     """
     models = assignments_of(tables, restriction)
     key = configuration_key(tables)

@@ -48,6 +48,28 @@ def confusion_frame(tables: DecemberTables, restriction: Any, *, types_name: str
     SettingsError
         If the restriction leaves no assignment or several configurations, there is no such set of types, or no
         neuron of an assignment has a known type.
+
+    See Also
+    --------
+    december_plugin.plots.confusion_figure : Draws the counts.
+    december_plugin.evaluation.confusion_matrix : The same for any two partitions.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import confusion_frame
+    >>> lab = open_lab(schema="retina")
+    >>> frame = confusion_frame(lab.tables, {"method": "kmeans", "n_clusters": 3, "seed": 1})
+    >>> frame
+    type      0   1   2
+    cluster
+    1        22   0   2
+    0         2  19   0
+    2         0   4  21
+    >>> round(frame.attrs["accuracy"], 2)
+    0.89
+    >>> confusion_frame(lab.tables, {"method": "kmeans", "n_clusters": 3}).attrs["accuracy"]  # seeds vote
+    1.0
     """
     keys = one_configuration(tables, restriction)
     name = known_types_name(tables, types_name)

@@ -40,6 +40,24 @@ def consensus_table(tables: DecemberTables, restriction: Any = True) -> pd.DataF
         One row per configuration: ``label``, ``identity``, ``method``, ``n_clusters``, ``trainer_role``, ``n_seeds``,
         ``n_neurons`` (that all seeds have), ``n_clusters_found``, ``mean_stability``, ``core_fraction`` (share of
         neurons that all seeds put into the same consensus cluster), and the configuration's key.
+
+    See Also
+    --------
+    consensus_frame : The consensus of one configuration, neuron by neuron.
+    december_plugin.plots.consensus_figure : Draws how stable neurons are.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import consensus_table
+    >>> lab = open_lab(schema="retina")
+    >>> table = consensus_table(lab.tables)
+    >>> table[["label", "n_clusters", "n_neurons", "mean_stability", "core_fraction"]].round(2)
+          label  n_clusters  n_neurons  mean_stability  core_fraction
+    0   k-means           2         70            0.92           0.77
+    1  DECEMber           3         70            0.94           0.83
+    2   k-means           3         70            0.89           0.66
+    3   k-means           4         70            0.83           0.54
     """
     models = assignments_of(tables, restriction)
     key = configuration_key(tables)
@@ -85,6 +103,30 @@ def consensus_frame(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
     ------
     SettingsError
         If the restriction leaves several configurations or fewer than two seeds.
+
+    See Also
+    --------
+    consensus_table : How much the seeds of every configuration share.
+    stable_neurons : Only the neurons on which seeds agree.
+    december_plugin.evaluation.consensus_partition : How seeds vote.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import consensus_frame
+    >>> lab = open_lab(schema="retina")
+    >>> frame = consensus_frame(lab.tables, {"method": "kmeans", "n_clusters": 3})
+    >>> frame.head(3).round(2)
+      data_key  unit_id  cluster  stability  n_seeds  confidence  margin
+    0    first        7        1        1.0        3         1.0     1.0
+    1    first       10        0        1.0        3         1.0     1.0
+    2    first       13        2        1.0        3         1.0     1.0
+    >>> frame.groupby("cluster")["stability"].agg(["size", "mean"]).round(2)
+             size  mean
+    cluster
+    0          23  0.88
+    1          24  0.89
+    2          23  0.88
     """
     keys = one_configuration(tables, restriction, n_seeds=2)
     found = consensus_of(tables.ClusterAssignment, keys)

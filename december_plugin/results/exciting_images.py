@@ -70,6 +70,29 @@ def exciting_images(tables: DecemberTables, restriction: Any = True) -> StoredEx
     ------
     SettingsError
         If it leaves none or several.
+
+    See Also
+    --------
+    exciting_neurons : The neurons of all assignments that have images.
+    mei_confusion : How neurons respond to each other's images.
+    december_plugin.plots.exciting_images_figure : Draws the images.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import exciting_images
+    >>> lab = open_lab(schema="retina")
+    >>> found = exciting_images(lab.tables, {"method": "kmeans", "seed": 1})
+    >>> found.images.shape
+    (6, 1, 2, 3)
+    >>> found.frame[["data_key", "unit_id", "cluster", "response", "ending"]].round(1)
+      data_key  unit_id  cluster  response     ending
+    0   second       73        0       2.6  converged
+    1   second       91        0       2.6  converged
+    2    first       43        1       2.6  converged
+    3   second       16        1       2.6  converged
+    4   second       49        2       2.6  converged
+    5   second       13        2       2.6  converged
     """
     key = _one(tables, restriction)
     row = (tables.Mei & key).fetch1()
@@ -103,6 +126,25 @@ def exciting_neurons(tables: DecemberTables, restriction: Any = True) -> pd.Data
         One row per neuron and row of ``Mei``: the key of the configuration, ``seed``, ``mei_hash``, ``mei_models``,
         ``data_key``, ``unit_id``, ``cluster``, ``rank`` in its cluster, ``test_correlation``, ``response`` and
         ``ending``.
+
+    See Also
+    --------
+    exciting_images : The images of one assignment.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import exciting_neurons
+    >>> lab = open_lab(schema="retina")
+    >>> neurons = exciting_neurons(lab.tables, {"method": "kmeans", "seed": 1})
+    >>> neurons[["data_key", "unit_id", "cluster", "rank", "test_correlation"]].round(2)
+      data_key  unit_id  cluster  rank  test_correlation
+    0   second       73        0     0              0.99
+    1   second       91        0     1              0.99
+    2    first       43        1     0              0.99
+    3   second       16        1     1              0.99
+    4   second       49        2     0              0.99
+    5   second       13        2     1              0.99
     """
     key = [*configuration_key(tables), "seed", "mei_hash"]
     neurons = (tables.Mei.Neuron & _selected(tables, restriction).proj()).proj(
@@ -157,6 +199,30 @@ def mei_confusion(tables: DecemberTables, restriction: Any = True) -> StoredMeiC
     ------
     SettingsError
         If it leaves none or several.
+
+    See Also
+    --------
+    exciting_images : The images themselves.
+    december_plugin.plots.mei_confusion_figure : Draws the responses.
+    december_plugin.insilico.mei_confusion : Computes them.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import mei_confusion
+    >>> lab = open_lab(schema="retina")
+    >>> found = mei_confusion(lab.tables, {"method": "kmeans", "seed": 1})
+    >>> found.outcome
+    'compared'
+    >>> found.frame["cluster"].tolist()
+    [0, 0, 1, 1, 2, 2]
+    >>> found.values.round(1)
+    array([[1. , 1. , 0.9, 0.9, 0.9, 0.9],
+           [1. , 1. , 0.9, 0.9, 0.9, 0.9],
+           [0.9, 0.9, 0.9, 0.9, 0.8, 0.8],
+           [0.9, 0.9, 0.9, 0.9, 0.8, 0.8],
+           [0.9, 0.9, 0.8, 0.8, 0.9, 0.9],
+           [0.9, 0.9, 0.8, 0.8, 0.9, 0.9]], dtype=float32)
     """
     key = _one(tables, restriction, of=tables.MeiConfusion)
     row = (tables.MeiConfusion & key).fetch1()

@@ -60,6 +60,23 @@ def export_tables(
     ------
     SettingsError
         If there is no assignment, or none that the settings leave.
+
+    See Also
+    --------
+    collect_report : Everything that the report says.
+    december_plugin.sharing.write_bundle : Writes these tables, the models and the report into one file.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import export_tables
+    >>> from december_plugin.results.report import ReportSettings
+    >>> lab = open_lab(schema="retina")
+    >>> tables = export_tables(lab.tables, settings=ReportSettings(n_clusters=3))
+    >>> [table.name for table in tables][:5]
+    ['agreement', 'null', 'cluster_counts', 'cluster_count_choices', 'consensus']
+    >>> sum(len(rows) for rows in tables[-2].parts())  # assignments: one row per neuron and model
+    420
     """
     agreement = selected_agreement(tables, settings, restriction)
     if settings.n_clusters is not None:

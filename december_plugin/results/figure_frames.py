@@ -55,6 +55,24 @@ def performance_frame(tables: DecemberTables, restriction: Any = True, *, by: Se
     ------
     SettingsError
         If ``by`` names anything else.
+
+    See Also
+    --------
+    performance_table : One row per trainer.
+    december_plugin.plots.strength_figure : Draws the frame by strength.
+    december_plugin.plots.pretraining_figure : Draws the frame by the length of the pretraining.
+    december_plugin.plots.learning_rate_figure : Draws the frame by learning rate.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import performance_frame
+    >>> lab = open_lab(schema="retina")
+    >>> frame = performance_frame(lab.tables, by=["trainer_role"])
+    >>> frame[["trainer_role", "test_correlation_mean", "test_correlation_sd", "n_trainings"]].round(2)
+      trainer_role  test_correlation_mean  test_correlation_sd  n_trainings
+    0     baseline                   0.88                 0.01            3
+    1     december                   0.91                 0.01            3
     """
     unknown = [name for name in by if name not in TRAINING]
     if unknown:
@@ -102,6 +120,22 @@ def datasets_frame(tables: DecemberTables, restriction: Any = True, **settings: 
     pandas.DataFrame
         Its rows with ``dataset`` (its name, see :mod:`december_plugin.text.entry_names`) and ``n_neurons`` (mean over
         the pairs of seeds, NaN without a pair).
+
+    See Also
+    --------
+    agreement_table : The same without names of datasets.
+    december_plugin.plots.datasets_figure : Draws the frame.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import datasets_frame
+    >>> lab = open_lab(schema="retina")
+    >>> frame = datasets_frame(lab.tables, {"n_clusters": 3})
+    >>> frame[["dataset", "n_neurons", "label", "agreement_mean"]].round(2)
+            dataset  n_neurons     label  agreement_mean
+    0  two sessions       70.0  DECEMber            0.68
+    1  two sessions       70.0   k-means            0.42
     """
     table = agreement_table(tables, restriction, **settings)
     key = configuration_key(tables)
@@ -123,6 +157,23 @@ def measures_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFr
     -------
     pandas.DataFrame
         The rows of ``agreement_table``, once per ``measure``.
+
+    See Also
+    --------
+    agreement_table : The agreement by one measure.
+    december_plugin.plots.measures_figure : Draws the frame.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import measures_frame
+    >>> lab = open_lab(schema="retina")
+    >>> frame = measures_frame(lab.tables, {"method": "december"})
+    >>> frame[["label", "measure", "agreement_mean"]].round(2)
+          label              measure  agreement_mean
+    0  DECEMber  adjusted_rand_index            0.68
+    1  DECEMber      fowlkes_mallows            0.78
+    2  DECEMber            v_measure            0.64
     """
     shown = [measure for measure in MEASURES if measure not in ("homogeneity", "completeness")]
     frames = [agreement_table(tables, restriction, measure=measure).assign(measure=measure) for measure in shown]
@@ -140,6 +191,25 @@ def restarts_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFr
     pandas.DataFrame
         One row per model and pair of starts: ``label``, ``identity`` and ``method`` as in ``agreement_table``,
         ``n_clusters``, ``start_a``, ``start_b``, ``ari``, and the model's key.
+
+    See Also
+    --------
+    agreement_table : The agreement between seeds of the model.
+    december_plugin.plots.restarts_figure : Draws the frame.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import restarts_frame
+    >>> lab = open_lab(schema="retina")
+    >>> entry = lab.tables.Clustering().add_entry("kmeans", 4, n_init=1, seed=1)
+    >>> done = lab.tables.ClusterAssignment.populate(entry)
+    >>> frame = restarts_frame(lab.tables)
+    >>> frame[["label", "n_clusters", "seed", "start_a", "start_b", "ari"]].round(2)
+         label  n_clusters  seed  start_a  start_b   ari
+    0  k-means           4     1        0        1  0.83
+    1  k-means           4     2        0        1  0.73
+    2  k-means           4     3        0        1  0.76
     """
     models = assignments_of(tables, restriction)
     models = models[models["method"] != DECEMBER]
@@ -208,6 +278,29 @@ def embeddings_frame(tables: DecemberTables, assignments: dict[str, dict[str, An
     ------
     SettingsError
         If the models have no neuron in common.
+
+    See Also
+    --------
+    december_plugin.plots.embedding_panels_figure : Draws the frame.
+    december_plugin.plots.tsne_frame : The same for any vectors.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import embeddings_frame
+    >>> lab = open_lab(schema="retina")
+    >>> three = lab.tables.ClusterAssignment & {"seed": 1, "n_clusters_used": 3}
+    >>> keys = {key["trainer_fn"].split(".")[-1]: key for key in three.fetch("KEY")}
+    >>> frame = embeddings_frame(lab.tables, keys, max_neurons_per_session=20)
+    >>> list(frame)
+    ['label', 'data_key', 'unit_id', 'x', 'y', 'group']
+    >>> frame.groupby(["label", "data_key"]).size()
+    label             data_key
+    baseline_trainer  first       20
+                      second      20
+    december_trainer  first       20
+                      second      20
+    dtype: int64
     """
     from december_plugin.plots import tsne_frame
 

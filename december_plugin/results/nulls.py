@@ -46,6 +46,23 @@ def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
         quantiles), ``n_draws``, ``n_pairs``, the one-sided ``p_value``; valleys between clusters, mean over the seeds,
         ``valleys_mean``, of surrogates ``null_valleys_mean``, and their ``valleys_p_value``, NaN where they were not
         looked at; and the configuration's key.
+
+    See Also
+    --------
+    agreement_table : The agreement of all configurations.
+    december_plugin.plots.null_figure : Draws the table.
+    december_plugin.evaluation.null_agreement : Computes a null without a database.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import null_table
+    >>> lab = open_lab(schema="retina")
+    >>> table = null_table(lab.tables, {"n_clusters": 3})
+    >>> table[["label", "surrogate_name", "agreement_mean", "null_mean", "n_draws", "p_value"]].round(2)
+          label surrogate_name  agreement_mean  null_mean  n_draws  p_value
+    0  DECEMber          quick            0.68       0.23        3     0.25
+    1   k-means          quick            0.42       0.09        3     0.25
     """
     models = assignments_of(tables, restriction)
     key = configuration_key(tables)

@@ -57,6 +57,23 @@ def performance_table(tables: DecemberTables, restriction: Any = True) -> pd.Dat
         repeats: ``correlation_to_average``, ceilings), ``n_explainable_neurons`` (explainable variance of at least
         0.15: ``normalized_correlation``, ``feve``), ``n_tested_sessions`` and ``n_untested_sessions``. NaN where
         nothing is known: no repeats, or tested by a release that did not count.
+
+    See Also
+    --------
+    session_performance : The same by session.
+    untested_sessions : The sessions that are left out.
+    performance_frame : By what the trainer was told.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import performance_table
+    >>> lab = open_lab(schema="retina")
+    >>> table = performance_table(lab.tables)
+    >>> table[["trainer_fn", "n_models", "test_correlation_mean"]].round(2)
+                                      trainer_fn  n_models  test_correlation_mean
+    0  december_plugin.trainers.baseline_trainer         3                   0.88
+    1  december_plugin.trainers.december_trainer         3                   0.91
     """
     key = [*DATA_AND_MODEL, *TRAINER]
     found = stored_columns(tables.TestPerformance & restriction, [*key, "seed", *SCORES.values(), *CEILINGS, *COUNTS])
@@ -124,6 +141,21 @@ def session_performance(tables: DecemberTables, restriction: Any = True) -> pd.D
         One row per session: ``data_key``, ``n_test_trials``, ``untested`` (why it was not tested, a sentence; "" if it
         was), ``test_correlation``, ``single_trial_ceiling``, ``correlation_to_average``, ``average_ceiling``,
         ``normalized_correlation`` and ``feve``, NaN where there is none.
+
+    See Also
+    --------
+    performance_table : By trainer, over all sessions.
+    untested_sessions : The sessions that are left out, and why.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import session_performance
+    >>> lab = open_lab(schema="retina")
+    >>> session_performance(lab.tables)[["data_key", "n_test_trials", "test_correlation"]].round(2)
+      data_key  n_test_trials  test_correlation
+    0    first           20.0              0.90
+    1   second           20.0              0.89
     """
     import numpy as np
     import pandas as pd
@@ -159,6 +191,22 @@ def untested_sessions(tables: DecemberTables, restriction: Any = True) -> pd.Dat
     pandas.DataFrame
         ``dataset_fn``, ``dataset_hash``, ``data_key``, ``n_trials`` of the tier, and ``reason``, a sentence about the
         session. Sessions tested by a release that did not store the reason are not in it.
+
+    See Also
+    --------
+    performance_table : The means over the other sessions.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import untested_sessions
+    >>> lab = open_lab(schema="cortex")
+    >>> untested = untested_sessions(lab.tables)
+    >>> untested[["data_key", "n_trials"]]
+      data_key  n_trials
+    0   second         1
+    >>> print(untested["reason"][0])
+    it has one trial, and a correlation needs two
     """
     names = ["dataset_fn", "dataset_hash", "data_key", "n_trials", "untested_because"]
     sessions = tables.TestPerformance.Session & restriction

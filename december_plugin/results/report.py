@@ -75,6 +75,32 @@ def collect_report(
     ------
     SettingsError
         If there is no assignment, or none that the settings leave; for unknown types or a K that nothing has.
+
+    See Also
+    --------
+    december_plugin.report.render_report : Turns it into an HTML page.
+    export_tables : The numbers as data frames.
+    december_plugin.answer.study_readouts : The same without a database.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import collect_report
+    >>> from december_plugin.results.report import ReportSettings
+    >>> lab = open_lab(schema="retina")
+    >>> data = collect_report(lab.tables, settings=ReportSettings(tsne=False))
+    >>> data.title
+    'Functional types: two sessions'
+    >>> data.trainings[["trainer_role", "seed", "test_correlation"]].round(2)
+      trainer_role  seed  test_correlation
+    0     baseline     1              0.87
+    1     baseline     2              0.88
+    2     baseline     3              0.88
+    3     december     1              0.92
+    4     december     2              0.91
+    5     december     3              0.91
+    >>> [analysis.chosen.label for analysis in data.analyses]
+    ['DECEMber']
     """
     table = selected_agreement(tables, settings)
     analyses = read_analyses(tables, table, settings=settings, log=log)

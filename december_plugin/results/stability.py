@@ -60,6 +60,26 @@ def stability_frame(
     SettingsError
         If the restriction leaves none or several assignments, a setting is not allowed, or a part has fewer neurons
         than there are clusters.
+
+    See Also
+    --------
+    stability_table : What workers have computed, for all assignments.
+    december_plugin.evaluation.cluster_stability : The same for any vectors.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import stability_frame
+    >>> lab = open_lab(schema="retina")
+    >>> frame = stability_frame(lab.tables, {"method": "kmeans", "n_clusters": 4, "seed": 1}, n_draws=5)
+    >>> frame.round(1)  # the cluster of two neurons dissolves
+       cluster  n_neurons  jaccard_mean  jaccard_sd
+    0        0          2           0.1         0.0
+    1        1         24           0.9         0.2
+    2        2         25           0.9         0.1
+    3        3         19           0.8         0.1
+    >>> round(frame.attrs["jaccard"], 1)
+    0.8
     """
     key = one_assignment(tables, restriction)
     settings = {"n_draws": n_draws, "share": share, "seed": seed}
@@ -93,6 +113,22 @@ def stability_table(tables: DecemberTables, restriction: Any = True) -> pd.DataF
     pandas.DataFrame
         One row per assignment: its key, ``jaccard``, ``n_stable_clusters``, ``n_resampled_clusters``, ``n_draws``,
         ``share``, and ``null_mean``, ``p_value`` and ``n_surrogates``, NaN and 0 without a null.
+
+    See Also
+    --------
+    stability_frame : One assignment, cluster by cluster.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import stability_table
+    >>> lab = open_lab(schema="retina")
+    >>> table = stability_table(lab.tables, {"method": "kmeans", "n_clusters": 3})
+    >>> table[["seed", "jaccard", "n_stable_clusters", "n_draws", "share"]].round(2)
+       seed  jaccard  n_stable_clusters  n_draws  share
+    0     1      1.0                  3        2    0.5
+    1     2      1.0                  3        2    0.5
+    2     3      1.0                  3        2    0.5
     """
     key = [*configuration_key(tables), "seed"]
     found = tables.WithinModelStability * tables.Resampling & selected_assignments(tables, restriction).proj()

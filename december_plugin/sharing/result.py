@@ -51,6 +51,21 @@ class Result:
     ------
     SettingsError
         If there is no assignment, or none that was chosen.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results.report import ReportSettings
+    >>> from december_plugin.sharing import Result
+    >>> lab = open_lab(schema="retina")
+    >>> result = Result(lab.tables, ReportSettings(), {"method": "kmeans", "n_clusters": 3})
+    >>> result.configurations[["configuration", "label", "n_clusters"]]
+       configuration    label  n_clusters
+    0              1  k-means           3
+    >>> result.trainings["training"].tolist()
+    [1, 2, 3]
+    >>> result.readouts(1).vectors.shape, result.covariance(1).shape
+    ((70, 6), (6, 6))
     """
 
     def __init__(self, tables: DecemberTables, settings: ReportSettings, restriction: Any = True):

@@ -92,6 +92,20 @@ def write_bundle(
         If there is no assignment, or none that was chosen, or the file is there already.
     EmbeddingError, BundleError, DamagedError
         If a state dict is missing or damaged, holds what a bundle cannot hold, or the file cannot be written.
+
+    See Also
+    --------
+    december_plugin.bundles.read_bundle : Opens the file.
+    december_plugin.results.export_tables : Only the tables.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.sharing import write_bundle
+    >>> lab = open_lab(schema="retina", read_only=True)
+    >>> counts = write_bundle("result.zip", lab.tables, restriction={"method": "kmeans", "n_clusters": 3})
+    >>> counts["configurations"], counts["trained models"]
+    (1, 3)
     """
     path, settings = Path(path), settings or ReportSettings()
     check_target(path, force=force)

@@ -1,7 +1,7 @@
 """The examples in the docstrings of public names: which there are, what each needs, and running them.
 
 The names are those that the documentation's reference lists. An example needs the database if its name is defined in
-one of ``DATABASE_ROOMS`` or is one of ``DATABASE_NAMES``; it is then run by ``tests/integration/test_examples.py``, and
+one of ``DATABASE_ROOMS``, or if it calls ``open_lab``; it is then run by ``tests/integration/test_examples.py``, and
 otherwise by ``tests/unit/test_examples.py``.
 """
 
@@ -16,10 +16,6 @@ from helpers.reference import public_objects
 
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 DATABASE_ROOMS = ("database", "intake", "pool", "results", "schemas", "sharing")
-DATABASE_NAMES = (
-    "december_plugin.errors.OutdatedSchemaError",
-    "december_plugin.security.allowed_modules.restricted_to",
-)
 # Packages that the tests can do without, and the names whose examples need them.
 EXTRAS = {
     "anndata": ("december_plugin.bundles.annotated.annotated_neurons",),
@@ -36,13 +32,12 @@ EXTRAS = {
 
 def examples_without_database() -> list[doctest.DocTest]:
     """Return the examples that need no database and no extra."""
-    extras = {name for names in EXTRAS.values() for name in names}
-    return [test for test in _examples() if not _needs_database(test) and test.name not in extras]
+    return [test for test in _examples() if not _needs_database(test) and not _needs_extra(test)]
 
 
 def examples_with_database() -> list[doctest.DocTest]:
-    """Return the examples that need the database."""
-    return [test for test in _examples() if _needs_database(test)]
+    """Return the examples that need the database and no extra."""
+    return [test for test in _examples() if _needs_database(test) and not _needs_extra(test)]
 
 
 def examples_of_extra(package: str) -> list[doctest.DocTest]:
@@ -89,4 +84,9 @@ def _examples() -> list[doctest.DocTest]:
 
 def _needs_database(test: doctest.DocTest) -> bool:
     is_in_room = test.name.startswith(tuple(f"december_plugin.{room}." for room in DATABASE_ROOMS))
-    return is_in_room or test.name in DATABASE_NAMES
+    opens_lab = any("open_lab(" in example.source for example in test.examples)
+    return is_in_room or opens_lab
+
+
+def _needs_extra(test: doctest.DocTest) -> bool:
+    return any(test.name in names for names in EXTRAS.values())

@@ -48,9 +48,20 @@ def fill_retina() -> lab_tables.Lab:
 
 
 def fill_cortex() -> lab_tables.Lab:
-    """Fill the schema ``cortex``: two seeds of a rotation-equivariant model, clustered after an alignment."""
+    """Fill the schema ``cortex``: a rotation-equivariant model, clustered aligned, and one with an untested session."""
     lab = lab_tables.open_lab("cortex")
-    rotated_lab.add_models(lab, SEEDS[:2])
+    turned = [
+        lab.add("dataset", "helpers.rotated_lab.loaders", comment="two sessions"),
+        lab.add("model", rotated_lab.OURS, comment="equivariant", **rotated_lab.SMALL),
+        lab.add("trainer", "helpers.rotated_lab.planted", comment="baseline"),
+    ]
+    short = [
+        lab.add("dataset", "helpers.planted_lab.loaders", comment="short session", untested={"second": "one trial"}),
+        lab.add("model", "helpers.planted_lab.model", comment="small"),
+        lab.add("trainer", "helpers.planted_lab.baseline", comment="linear"),
+    ]
+    for (dataset, model, trainer), seeds in ((turned, SEEDS[:2]), (short, SEEDS[:1])):
+        lab.tables.TrainingPlan().add_entries(datasets=[dataset], models=[model], trainers=[trainer], seeds=seeds)
     lab.tables.Clustering().add_entry("kmeans", 3, n_init=1, normalize="l2", alignment=ALIGNMENT)
     for table in lab.tables.computed:
         table.populate()
@@ -62,7 +73,7 @@ def planted_trainings() -> Iterator[None]:
     """Let december's trainers store planted readout vectors at once, whatever their settings."""
 
     def december(model: Any, dataloaders: dict, seed: int, *, uid: Any = None, cb: Any = None, **_: Any) -> tuple:
-        return planted_lab.december(model, dataloaders, seed, uid=uid, cb=cb)
+        return planted_lab.december(model, dataloaders, seed, uid=uid, cb=cb, n_moved=2)
 
     def baseline(model: Any, dataloaders: dict, seed: int, *, uid: Any = None, cb: Any = None, **_: Any) -> tuple:
         return planted_lab.baseline(model, dataloaders, seed, uid=uid, cb=cb, covariance=COVARIANCE)

@@ -6,14 +6,16 @@ done; schemas that it makes are dropped. There are two:
 ``open_lab(schema="retina")``
     A dataset "two sessions" (sessions "first", 40 neurons, and "second", 30; unit ids 7, 10, 13, ...), a model "small",
     the trainers "DECEMber" (three clusters) and "baseline", seeds 1, 2 and 3: six trained models, with test performance
-    and feature covariance. Readout vectors are planted: each seed moves four neurons to the next cluster.
+    and feature covariance. Readout vectors are planted: each seed of the baseline moves four neurons of every session
+    to the next cluster, each of DECEMber two.
     Clusterings: DECEMber's own, and k-means of the baseline with 2, 3 and 4 clusters. With them: agreement between
     seeds and with the known types "planted" (three), consensus, cluster quality, surrogates "quick" (three draws),
     stability (two draws), confusion of clusters, and, for three clusters of k-means, maximally exciting images (two
     neurons of every cluster) and their confusion.
 ``open_lab(schema="cortex")``
     Two seeds of a rotation-equivariant model of two sessions (40 and 32 neurons), trained by a lab's own trainer, with
-    their alignments and k-means with three clusters on the aligned vectors.
+    their alignments and k-means with three clusters on the aligned vectors. Another model, of other sessions, one of
+    which has a single test trial.
 
 The fabrikant of both is "tester". To add to the labs: :mod:`helpers.examples_lab`.
 """
@@ -28,7 +30,7 @@ import pytest
 from december_plugin.database.connection import Database
 from december_plugin.schemas.lab import open_lab
 from helpers import examples_lab
-from helpers.docstring_examples import examples_with_database, failures_of, skipped_lines
+from helpers.docstring_examples import examples_of_extra, examples_with_database, failures_of, skipped_lines
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,13 @@ def test_examples(filled: examples_lab.Filled, tmp_path: Path, monkeypatch: pyte
         said.append(failures_of(test, tmp_path / test.name))
         filled.restore()
     assert not any(said), "".join(said)
+
+
+def test_examples_with_anndata(filled: examples_lab.Filled, tmp_path: Path) -> None:
+    pytest.importorskip("anndata")
+    for test in examples_of_extra("anndata"):
+        assert failures_of(test, tmp_path / test.name) == ""
+        filled.restore()
 
 
 def test_what_an_example_changes_is_undone(filled: examples_lab.Filled) -> None:

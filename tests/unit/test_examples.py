@@ -6,7 +6,7 @@ import doctest
 
 import pytest
 
-from helpers.docstring_examples import EXTRAS, examples_of_extra, examples_without_database, failures_of, skipped_lines
+from helpers.docstring_examples import examples_without_database, failures_of, skipped_lines
 
 
 @pytest.fixture(autouse=True)
@@ -22,13 +22,6 @@ def test_examples(tmp_path):
     assert len(tests) >= 60
     assert skipped_lines(tests) == []
     said = [failures_of(test, tmp_path / test.name) for test in tests]
-    assert not any(said), "".join(said)
-
-
-@pytest.mark.parametrize("package", sorted(set(EXTRAS) - {"openretina"}))
-def test_examples_of_an_extra(package, tmp_path):
-    pytest.importorskip(package)
-    said = [failures_of(test, tmp_path / test.name) for test in examples_of_extra(package)]
     assert not any(said), "".join(said)
 
 
