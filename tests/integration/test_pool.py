@@ -48,7 +48,7 @@ def test_a_sweep_while_its_workers_are_killed(pool):
     assert 1 <= len(deaths) <= 2
     assert {detail.splitlines()[0] for (detail,) in deaths} == {"killed by signal 9 (SIGKILL)"}
     assert pool.output.count("killed by signal 9 (SIGKILL); the next one starts in 1 s") == 2
-    assert "is free again; 1 of 3 attempts ended in this way" in pool.output
+    assert "is free again; 1 of 3 attempts ended this way" in pool.output
     assert "[pool] ends: nothing to do for 3 s" in pool.output
     ((ended, stop, workers, kind),) = pool.query(
         "SELECT pool_ended IS NOT NULL, stop_requested, n_workers, pool_kind FROM `{}`.pool"
@@ -165,7 +165,9 @@ def test_a_poisoned_job_is_given_up_and_the_others_complete(pool, monkeypatch):
     ((words,),) = pool.query("SELECT last_words FROM `{}`.pool_job WHERE job_state = 'poisoned'")
     assert words.startswith("ended with code 9\n")
     assert words.endswith("out of luck")
-    assert "is poisoned: 2 workers died with it. It is not begun again; `december status` shows it" in pool.output
+    assert (
+        "is poisoned: 2 workers died with it. It will not be started again; `december status` shows it" in pool.output
+    )
     assert "1 job poisoned; `december status` says why" in pool.output
     assert [status for _, _, status in pool.reservations()] == ["error"]
 
@@ -308,7 +310,7 @@ def test_what_the_server_could_not_be_told_is_delivered_when_it_answers(pool):
     assert database.finish(timeout=30)
     assert told == [
         "the database server does not answer (Connection refused); the workers continue, and wait for it",
-        f"the job {'b' * 8} of __trained_model is poisoned: 1 workers died with it. It is not begun again; "
+        f"the job {'b' * 8} of __trained_model is poisoned: 1 workers died with it. It will not be started again; "
         "`december status` shows it",
         "the database server answers again",
     ]

@@ -1,8 +1,8 @@
-"""Prints the UUIDs of the GPUs that CUDA shows a process with this environment, in CUDA's order, one a line.
+"""Prints the UUIDs of the GPUs that CUDA shows a process with this environment, in CUDA's order, one per line.
 
-A script for a process of its own, which imports nothing but the standard library. What a number in
+A script for a separate process, which imports only the standard library. What a number in
 ``CUDA_VISIBLE_DEVICES`` means depends on ``CUDA_DEVICE_ORDER``, on the container and on the scheduler's restrictions;
-the driver API applies all of them, and makes no context on a GPU for the answer.
+the driver API applies all of them, and creates no context on a GPU to answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def uuids_in_order(cuda: Any) -> list[str]:
         The driver refuses.
     """
     count, device, digits = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(N_BYTES)
-    # The second version tells a MIG part from the whole; the first one is that of drivers before MIG.
+    # The second version distinguishes a MIG part from the whole; the first one is that of drivers before MIG.
     get_uuid = getattr(cuda, "cuDeviceGetUuid_v2", None) or cuda.cuDeviceGetUuid
     result = cuda.cuInit(0)
     if result == NO_DEVICE:
@@ -47,7 +47,7 @@ def _check(result: int) -> None:
 
 
 def main() -> int:
-    """Print the UUIDs; return the exit code: 0, 1 the driver refuses and its words are on stderr, 3 there is none."""
+    """Print the UUIDs; return the exit code: 0, 1 if the driver refuses (see stderr), 3 if there is none."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,7 +1,7 @@
-"""What a pool's supervisor has to do with the database, in a thread: the supervisor itself never waits for a server.
+"""The supervisor's work on the database, in a thread, so that the supervisor itself never waits for a server.
 
 The thread reads whether the pool was asked to stop and whether its workers are idle, and reports workers that died.
-While the server is away it tries again with growing pauses, and delivers then what could not be delivered.
+While the server is away, it tries again with growing pauses, and delivers afterwards what it could not deliver.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from december_plugin.pool.jobs.records import PoolRecords
 
 logger = logging.getLogger(__name__)
 
-PAUSE, LONGEST_PAUSE = 1.0, 15.0  # between two looks (s); the longer one after failures
+PAUSE, LONGEST_PAUSE = 1.0, 15.0  # between two checks (s); the longer one after failures
 ANSWER_TIMEOUT = 30.0  # of one question to the server (s)
 
 
@@ -32,7 +32,7 @@ def failed_jobs(connection: Any, schema: str) -> dict[str, int]:
     counts = {"failed": 0, "poisoned": 0}
     given_up = records.given_up()
     for database in {row[0] for row in given_up}:
-        # Compared here and not in SQL: the two tables may have been made with different collations.
+        # Compared here and not in SQL: the two tables may have different collations.
         failures = records.failures(database)
         for job_schema, table, job_hash, state in given_up:
             if job_schema == database and (table, job_hash) in failures:
@@ -50,7 +50,7 @@ class _Ended:
 
 
 class SupervisorDatabase:
-    """The pool in the database, for its supervisor.
+    """The pool's entry in the database, for its supervisor.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class SupervisorDatabase:
         self._connection: Any = None
         self._ended: deque[_Ended] = deque()
         self._watched: tuple[str, ...] = ()
-        self._idle: tuple[tuple[str, ...], str, float] | None = None  # whose, their last job, since when
+        self._idle: tuple[tuple[str, ...], str, float] | None = None  # which workers, their last job, since when
         self._is_waiting_for_lease = False
         self._wake, self._ending, self._over = threading.Event(), threading.Event(), threading.Event()
         self._given_up = False
@@ -98,32 +98,32 @@ class SupervisorDatabase:
     # --- the supervisor's side: nothing here waits for the server --------------------------------------------------
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def watch(self, worker_ids: tuple[str, ...]) -> None:
-        """Say which workers have to be idle for the pool to be idle; none: it is not."""
+        """Set which workers have to be idle for the pool to be idle; with none, it is not."""
         self._watched = worker_ids
 
     def idle_for(self) -> float:
-        """Return for how long (s) all watched workers have been idle without a break."""
+        """Return for how long (s) all watched workers have been idle without interruption."""
         idle = self._idle
         if idle is None or not self._watched or idle[0] != self._watched or self._is_waiting_for_lease:
             return 0.0
         return time.monotonic() - idle[2]
 
     def mark_dead(self, worker_id: str, message: str) -> None:
-        """Give back what a dead worker held, with the attempt counted, as soon as the server can be told."""
+        """Give back what a dead worker held, with the attempt counted, as soon as the server answers."""
         self._ended.append(_Ended(worker_id, message, counts=True))
         self._wake.set()
 
     def give_back(self, worker_id: str, message: str) -> None:
-        """Give back what a worker held that was killed on purpose: no attempt of the job."""
+        """Give back what a worker held that was killed on purpose; this does not count as an attempt."""
         self._ended.append(_Ended(worker_id, message, counts=False))
         self._wake.set()
 
     def finish(self, *, timeout: float) -> bool:
-        """Deliver what is left and note the pool's end; return False if the server could not be told in time (s)."""
+        """Deliver what is left and note the pool's end; return False if the server did not answer in time (s)."""
         self._ending.set()
         self._wake.set()
         told = self._over.wait(timeout)
@@ -141,10 +141,10 @@ class SupervisorDatabase:
             try:
                 self._look()
                 pause = PAUSE
-            except Exception as error:  # of the server or the network; a defect must not end the thread either
+            except Exception as error:  # of the server or the network; a bug must not end the thread either
                 self._note_failure(error)
                 pause = min(2 * pause, LONGEST_PAUSE)
-            self._wake.wait(pause)  # what comes in is delivered at once
+            self._wake.wait(pause)  # new reports are delivered at once
             self._wake.clear()
         self._close()
 
@@ -184,10 +184,10 @@ class SupervisorDatabase:
         job = f"the job {released.job_hash[:8]} of {released.job_table}"
         if released.poisoned:
             return (
-                f"{job} is poisoned: {released.n_deaths} workers died with it. It is not begun again; "
+                f"{job} is poisoned: {released.n_deaths} workers died with it. It will not be started again; "
                 "`december status` shows it"
             )
-        return f"{job} is free again; {released.n_fruitless} of {self._max_attempts} attempts ended in this way"
+        return f"{job} is free again; {released.n_fruitless} of {self._max_attempts} attempts ended this way"
 
     def _look_for_idleness(self, records: PoolRecords, worker_ids: tuple[str, ...]) -> None:
         last = self._last_job_if_idle(records, worker_ids) if worker_ids else None
@@ -197,17 +197,17 @@ class SupervisorDatabase:
             self._idle = worker_ids, last, time.monotonic()
 
     def _last_job_if_idle(self, records: PoolRecords, worker_ids: tuple[str, ...]) -> str | None:
-        """Return when these workers last took up a job (empty for never), or None if one is not idle."""
+        """Return when these workers last took up a job (empty for never), or None if any of them is not idle."""
         if records.count_idle(worker_ids) < len(worker_ids):  # or it has not reported yet
             return None
         holders = records.other_holders("")
-        # A heartbeat tells with delay that a worker has taken up a job, the job's own row at once.
+        # A heartbeat reports with a delay that a worker has taken up a job; the job's own row reports it at once.
         if any(worker_id in holders for worker_id in worker_ids):
             return None
-        # A job of another pool may be free in a moment, if its worker is dead.
+        # A job of another pool may soon be free, if its worker is dead.
         longest = time.monotonic() - self._idle[2] if self._idle is not None else 0.0
         self._is_waiting_for_lease = any(age > longest for age in holders.values())
-        # Between two looks they may have done a job, and look for the next one.
+        # Between two checks, they may have done a job, and be looking for the next one.
         return str(records.last_begun(worker_ids) or "")
 
     def _note_failure(self, error: Exception) -> None:

@@ -1,8 +1,8 @@
 """The GPUs that a pool may use, by their UUIDs: those that the driver lists, or those of ``CUDA_VISIBLE_DEVICES``.
 
-A number names a GPU only until the driver counts anew, or for who counts in the same order as CUDA; the UUID is the
-card's own. The driver is asked (NVML, through ``nvidia-ml-py``) and not torch: a supervisor that initialises CUDA would
-hold memory on every GPU for as long as the pool lives.
+A number identifies a GPU only until the driver renumbers them, and only in CUDA's order; the UUID belongs to the card.
+The driver is asked (NVML, through ``nvidia-ml-py``) and not torch: a supervisor that initialises CUDA would hold memory
+on every GPU for as long as the pool lives.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ class ComputeMode(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU, or a part of one (MIG), as it is given to a worker.
+    """A GPU, or a part of one (MIG), that is given to a worker.
 
     Attributes
     ----------
     device
-        What ``CUDA_VISIBLE_DEVICES`` is set to: its UUID, wherever the driver or CUDA tells it.
+        What ``CUDA_VISIBLE_DEVICES`` is set to: its UUID, if the driver or CUDA reports it.
     label
-        Short, as in messages and in the table of workers: its number as ``nvidia-smi`` counts, with a MIG part's own.
+        Short name, as in messages and in the table of workers: its number in ``nvidia-smi``, with that of a MIG part.
     name
         Model, if it is known, with the profile of a MIG part.
     group
         Index of the whole GPU within what is visible, which ``--gpus`` counts.
     memory
-        Bytes; 0 if they are not known.
+        Bytes; 0 if unknown.
     mode
         How many processes may use it at a time.
     capability
-        Of its architecture; None if it is not known.
+        Of its architecture; None if unknown.
     """
 
     device: str
@@ -66,23 +66,23 @@ class Gpu:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether the UUID names it, so that it stays the same GPU whatever is counted anew."""
+        """Whether it is identified by its UUID, so that renumbering does not change which GPU it is."""
         return not self.device.isdigit()
 
     @property
     def description(self) -> str:
-        """Model and memory, as far as they are known."""
+        """Model and memory, as far as known."""
         words = [self.name, f"{self.memory / GIBIBYTE:.0f} GiB" if self.memory else ""]
         return ", ".join(word for word in words if word)
 
 
 @dataclass(frozen=True)
 class VisibleGpus:
-    """What GPUs there are for a pool, and in words where this is known from."""
+    """The GPUs that a pool may use, and the source of this information in words."""
 
     gpus: tuple[Gpu, ...]
     source: str
-    is_broken: bool = False  # there is a driver, but it fails
+    is_broken: bool = False  # a driver is installed, but it fails
 
     @property
     def n_groups(self) -> int:
@@ -97,7 +97,7 @@ def visible_gpus(environment: Mapping[str, str] | None = None) -> VisibleGpus:
     ----------
     environment
         By default that of this process. A scheduler such as Slurm sets ``CUDA_VISIBLE_DEVICES``; its value is trusted,
-        and CUDA is asked which GPUs it means by numbers. Where there is no driver, they are taken as they are.
+        and CUDA is asked which GPUs its numbers mean. Without a driver, they are taken as they are.
     """
     environment = os.environ if environment is None else environment
     visible = environment.get("CUDA_VISIBLE_DEVICES")
@@ -114,7 +114,7 @@ def visible_gpus(environment: Mapping[str, str] | None = None) -> VisibleGpus:
 
 
 def _devices_of(visible: str) -> list[str]:
-    """Return the devices in ``CUDA_VISIBLE_DEVICES`` as CUDA reads it: what follows an invalid one does not count."""
+    """Return the devices in ``CUDA_VISIBLE_DEVICES`` as CUDA reads them: everything after an invalid one is ignored."""
     devices: list[str] = []
     for word in (word.strip() for word in visible.split(",")):
         if not re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", word) or word in devices:
@@ -124,7 +124,7 @@ def _devices_of(visible: str) -> list[str]:
 
 
 def _gpu_named(device: str, known: Sequence[Gpu]) -> Gpu:
-    """Return the GPU with this UUID, of which the beginning is enough for CUDA; what is not known is as it is given."""
+    """Return the GPU with this UUID, whose beginning is enough for CUDA; an unknown one is taken as it is given."""
     found = [gpu for gpu in known if gpu.is_pinned and gpu.device.startswith(device)]
     return found[0] if len(found) == 1 else Gpu(device, device if device.isdigit() else device[:12])
 
@@ -145,7 +145,7 @@ def _devices_as_cuda_counts(environment: Mapping[str, str], known: Sequence[Gpu]
 
 
 def refusal_of_cuda(environment: Mapping[str, str]) -> str:
-    """Return why a process with this environment could not use its GPUs; empty if it can, or if that is not known."""
+    """Return why a process with this environment could not use its GPUs; empty if it can, or if that is unknown."""
     try:
         done = _ask_cuda(environment)
     except subprocess.TimeoutExpired:
@@ -160,7 +160,7 @@ def refusal_of_cuda(environment: Mapping[str, str]) -> str:
 
 
 def _ask_cuda(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Let CUDA list the GPUs in another process: it cannot be left once it is initialised."""
+    """Let CUDA list the GPUs in another process, because it cannot be shut down once it is initialised."""
     return subprocess.run(
         [sys.executable, "-I", cuda_order.__file__],
         env=dict(environment),
@@ -180,7 +180,7 @@ def _gpus_of_driver() -> VisibleGpus:
     import pynvml
 
     answers: list[VisibleGpus] = []
-    # In a thread: a driver that hangs must not keep the pool from saying so.
+    # In a thread, so that the pool can report a driver that hangs.
     asking = threading.Thread(target=lambda: answers.append(_ask_driver(pynvml)), name="NVML", daemon=True)
     asking.start()
     asking.join(DRIVER_TIMEOUT_SECONDS)
@@ -207,10 +207,10 @@ def _ask_driver(nvml: ModuleType) -> VisibleGpus:
 
 
 def _gpus_with_index(nvml: ModuleType, index: int) -> list[Gpu]:
-    """Return a GPU, or its parts if it is divided: CUDA shows those and not the whole; nothing if it is not ours."""
+    """Return a GPU, or its parts if it is divided, of which CUDA does not show the whole; empty if it is not ours."""
     try:
         whole = nvml.nvmlDeviceGetHandleByIndex(index)
-    except nvml.NVMLError_NoPermission:  # another job of the machine has it
+    except nvml.NVMLError_NoPermission:  # another job on the machine has it
         return []
     mode = _said(nvml, lambda: ComputeMode(nvml.nvmlDeviceGetComputeMode(whole)), ComputeMode.DEFAULT)
     capability = _said(nvml, lambda: tuple(nvml.nvmlDeviceGetCudaComputeCapability(whole)), None)
@@ -224,7 +224,7 @@ def _gpus_with_index(nvml: ModuleType, index: int) -> list[Gpu]:
 
 
 def _said(nvml: ModuleType, ask: Any, otherwise: Answer) -> Answer:
-    """Return an answer of the driver, or another one where this GPU or this driver has none."""
+    """Return an answer of the driver, or a default where this GPU or this driver has none."""
     try:
         return ask()
     except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound, nvml.NVMLError_NoPermission, ValueError):

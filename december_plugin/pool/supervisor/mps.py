@@ -1,9 +1,9 @@
 """NVIDIA's Multi-Process Service (MPS), through which the workers of one GPU compute at the same time.
 
-Without it the kernels of different processes take turns on a GPU. A pool that has several workers on a GPU starts a
-control daemon of its own for each of these GPUs, with folders of its own, and ends it with itself. One daemon for each
-GPU and not one for all: after a fault on one GPU a server takes no new worker until all of its workers have ended, and
-a process sees one part of a divided GPU (MIG) at most. The next pool ends what a killed one has left.
+Without it the kernels of different processes take turns on a GPU. A pool that has several workers on a GPU starts its
+own control daemon for each of these GPUs, with separate folders, and ends it when the pool ends. There is one daemon
+for each GPU and not one for all: after a fault on one GPU, a server takes no new worker until all of its workers have
+ended, and a process sees at most one part of a divided GPU (MIG). The next pool ends what a killed one has left.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from december_plugin.pool.supervisor.mps_folders import is_left, made_base, own_
 from december_plugin.pool.supervisor.slots import Slot
 
 AUTO, ON, OFF = MODES = ("auto", "on", "off")
-USUAL_PIPES = "/tmp/nvidia-mps"  # where CUDA looks for a daemon if it is not told
+USUAL_PIPES = "/tmp/nvidia-mps"  # where CUDA looks for a daemon by default
 MAX_CLIENTS = 48  # of one server
 FIRST_ARCHITECTURE = (7, 0)  # Volta: before it, workers share one address space and write into each other's memory
 
-KILLED_POOL_PATIENCE = 20.0  # for workers that a killed pool has left, which save their states and end (s)
+KILLED_POOL_PATIENCE = 20.0  # for workers that a killed pool has left, which save their state and end (s)
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0  # before a daemon is started again (s)
-MAX_LOSSES, LOSS_WINDOW = 3, 600.0  # of each worker of a GPU, within this time (s): then it is not used any more
+MAX_LOSSES, LOSS_WINDOW = 3, 600.0  # of each worker of a GPU, within this time (s): then it is no longer used
 PAUSE = 0.05
 
 
@@ -52,9 +52,9 @@ class MpsPlan:
     gpus
         For which a control daemon is started.
     is_needed
-        Whether the pool cannot do without.
+        Whether the pool cannot work without it.
     words
-        What a user is told; empty if no GPU is shared.
+        Message to the user; empty if no GPU is shared.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -63,7 +63,7 @@ class MpsPlan:
 
 
 def check_mps(mode: str, workers_per_gpu: int) -> None:
-    """Raise a :class:`SettingsError` if MPS is asked for where no GPU has several workers."""
+    """Raise a :class:`SettingsError` if MPS is requested although no GPU has several workers."""
     if mode == ON and workers_per_gpu < 2:
         raise SettingsError(
             "--mps on is for GPUs that several workers share. Add --workers-per-gpu 2 (or more), or leave --mps out."
@@ -76,8 +76,8 @@ def plan_mps(mode: str, slots: Sequence[Slot], *, environment: Mapping[str, str]
     Parameters
     ----------
     mode
-        ``auto`` uses it where several workers share a GPU and it is there; with ``on`` it has to be; ``off`` starts
-        none.
+        ``auto`` uses it where several workers share a GPU and it is available; ``on`` requires it; ``off`` never
+        starts it.
     slots
         Places of the workers.
     environment
@@ -86,7 +86,7 @@ def plan_mps(mode: str, slots: Sequence[Slot], *, environment: Mapping[str, str]
     Raises
     ------
     SettingsError
-        If it was asked for and cannot be used, or if a GPU takes one process at a time and is to have several workers.
+        If it was requested but cannot be used, or if a GPU that takes one process at a time is given several workers.
     """
     environment = os.environ if environment is None else environment
     shared = list(dict.fromkeys(slot.gpu for slot in slots if slot.gpu is not None and slot.n_sharing > 1))
@@ -99,10 +99,10 @@ def plan_mps(mode: str, slots: Sequence[Slot], *, environment: Mapping[str, str]
     obstacle = "--mps is off" if mode == OFF else _obstacle(shared, n_sharing, environment)
     if not obstacle:
         count = f"{len(shared)} control daemons" if len(shared) > 1 else "a control daemon"
-        words = f"the workers of a GPU compute side by side (MPS): {count} of this pool"
+        words = f"the workers of a GPU compute concurrently (MPS): {count} of this pool"
         return MpsPlan(tuple(shared), is_needed=mode == ON or bool(exclusive), words=words)
     if mode == ON:
-        raise SettingsError(f"--mps is on, but {obstacle}. Use --mps auto to go on without, or --workers-per-gpu 1.")
+        raise SettingsError(f"--mps is on, but {obstacle}. Use --mps auto to do without it, or --workers-per-gpu 1.")
     if exclusive:
         raise SettingsError(
             f"the GPU {exclusive[0]} takes one process at a time (its compute mode is Exclusive Process), so that "
@@ -117,17 +117,17 @@ def _obstacle(gpus: Sequence[Gpu], n_sharing: int, environment: Mapping[str, str
     if shutil.which(PROGRAM, path=environment.get("PATH")) is None:
         return f"{PROGRAM}, a part of NVIDIA's driver, is not on the path"
     if n_sharing > MAX_CLIENTS:
-        return f"MPS takes {MAX_CLIENTS} workers at most on one GPU"
+        return f"MPS takes at most {MAX_CLIENTS} workers on one GPU"
     for gpu in gpus:
         if not gpu.is_pinned:
-            return f"the UUID of the GPU {gpu.label} is not known"
+            return f"the UUID of the GPU {gpu.label} is unknown"
         if gpu.capability is not None and gpu.capability < FIRST_ARCHITECTURE:
-            return f"the GPU {gpu.label} ({gpu.name}) is older than Volta, where MPS does not keep workers apart"
+            return f"the GPU {gpu.label} ({gpu.name}) is older than Volta, and MPS does not isolate its workers"
     return ""
 
 
 def running_daemon(environment: Mapping[str, str]) -> str:
-    """Return the folder of a control daemon that processes with this environment use; empty if there is none."""
+    """Return the folder of the control daemon that processes with this environment use; empty if there is none."""
     folder = Path(environment.get(PIPES) or USUAL_PIPES)
     pid = noted_pid(folder)
     return str(folder) if pid and Path(f"/proc/{pid}").exists() else ""
@@ -139,9 +139,9 @@ class PoolMps:
     Parameters
     ----------
     plan
-        What was decided.
+        The plan.
     log_folder
-        The daemons' logs are in it.
+        For the daemons' logs.
     environment
         Of this process; by default the real one.
     on_event
@@ -175,7 +175,7 @@ class PoolMps:
         Raises
         ------
         MpsError
-            If the pool cannot do without.
+            If the pool cannot work without them.
         """
         if not self.plan.gpus:
             return
@@ -199,14 +199,14 @@ class PoolMps:
             self.stop()
 
     def environment(self, slot: Slot) -> dict[str, str]:
-        """Return what a worker in this place finds in its environment beside the rest."""
+        """Return what a worker in this place additionally finds in its environment."""
         if slot.gpu is None or slot.gpu not in self._running - self._given_up:
             return {}
         daemon = self._daemons[slot.gpu]
         return {PIPES: str(daemon.pipes), LOGS: str(daemon.logs)}
 
     def note_loss(self, slot: Slot) -> None:
-        """Take note of a worker that has lost MPS: where that goes on and on, the next ones take turns."""
+        """Note that a worker has lost MPS; if this keeps happening, the next workers take turns."""
         if slot.gpu is None or slot.gpu not in self._daemons or slot.gpu in self._given_up:
             return
         now = self.clock()
@@ -216,11 +216,11 @@ class PoolMps:
             self._given_up.add(slot.gpu)
             self.on_event(
                 f"the workers of the GPU {slot.gpu.label} have lost MPS {len(losses)} times within "
-                f"{LOSS_WINDOW / 60:.0f} min: from now on they take turns"
+                f"{LOSS_WINDOW / 60:.0f} min: from now on, they take turns"
             )
 
     def look_after(self) -> None:
-        """Start daemons again that have died."""
+        """Restart daemons that have died."""
         for gpu, daemon in self._daemons.items():
             if gpu in self._given_up:
                 continue
@@ -229,8 +229,8 @@ class PoolMps:
                 self._delays[gpu] = FIRST_DELAY
                 self._due[gpu] = self.clock() + FIRST_DELAY
                 self.on_event(
-                    f"the MPS of the GPU {gpu.label} has died (its logs: {daemon.logs}); it is started again. Workers "
-                    "that lose it give their jobs back, which is no failure of these"
+                    f"the MPS of the GPU {gpu.label} has died (its logs: {daemon.logs}); it is being restarted. "
+                    "Workers that lose it give their jobs back, which does not count as a failure"
                 )
             elif gpu not in self._running and self.clock() >= self._due.get(gpu, float("inf")):
                 self._start_again(gpu, daemon)
@@ -248,7 +248,7 @@ class PoolMps:
         self.on_event(f"the MPS of the GPU {gpu.label} runs again")
 
     def stop(self) -> None:
-        """End the daemons; their workers have ended before."""
+        """End the daemons, after their workers have ended."""
         for daemon in self._daemons.values():
             daemon.stop()
         self._daemons.clear()
@@ -260,7 +260,7 @@ class PoolMps:
         for folder in [each for each in base.iterdir() if is_left(each)]:
             try:
                 pipes = sorted(folder.iterdir())
-            except FileNotFoundError:  # another pool, which begins as well, was quicker
+            except FileNotFoundError:  # another pool that is starting, too, was quicker
                 continue
             until = time.monotonic() + KILLED_POOL_PATIENCE
             while time.monotonic() < until and any(is_worker(pid) for each in pipes for pid in users_of(each)):
@@ -268,4 +268,4 @@ class PoolMps:
             for each in pipes:
                 end_daemon(each, self._environment)
             shutil.rmtree(folder, ignore_errors=True)
-            self.on_event("the MPS that a killed pool had left is ended")
+            self.on_event("the MPS that a killed pool had left has been ended")

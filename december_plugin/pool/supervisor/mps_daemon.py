@@ -1,4 +1,4 @@
-"""One control daemon of NVIDIA's MPS: started, asked, and ended with its server.
+"""One control daemon of NVIDIA's MPS: starts it, queries it, and ends it with its server.
 
 The commands, the variables and the files of the daemon are those of NVIDIA's documentation of MPS
 (https://docs.nvidia.com/deploy/mps), sections on its interface and environment variables.
@@ -25,12 +25,12 @@ PID_FILE = f"{PROGRAM}.pid"
 
 START_TIMEOUT = 20.0  # of a daemon (s)
 ANSWER_TIMEOUT = 10.0  # of one command (s)
-END_TIMEOUT = 10.0  # of a daemon that was told to quit, before it is killed (s)
+END_TIMEOUT = 10.0  # of a daemon after the command to quit, before it is killed (s)
 PAUSE = 0.05
 
 
 class MpsError(DecemberError, RuntimeError):
-    """MPS was asked for, or is needed, and does not work."""
+    """MPS was requested, or is needed, and does not work."""
 
 
 class MpsDaemon:
@@ -41,9 +41,9 @@ class MpsDaemon:
     gpu
         Which one.
     pipes, logs
-        Its folders; they are made, and ``pipes`` is removed at the end.
+        Its folders; both are created, and ``pipes`` is removed at the end.
     environment
-        Of this process, from which the daemon's is made.
+        Of this process, on which the daemon's is based.
     """
 
     def __init__(self, gpu: Gpu, *, pipes: Path, logs: Path, environment: Mapping[str, str]):
@@ -56,7 +56,7 @@ class MpsDaemon:
         Raises
         ------
         MpsError
-            It does not start; the message has its own words.
+            It does not start; the message quotes it.
         """
         try:
             shutil.rmtree(self.pipes, ignore_errors=True)  # the sockets of one that has died
@@ -64,7 +64,7 @@ class MpsDaemon:
             self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
             said = self.logs / "start.log"
             with said.open("wb") as file:
-                # A session of its own: Ctrl-C is for the pool, and the workers need it until they have saved.
+                # Its own session: Ctrl-C is for the pool, and the workers need the daemon until they have saved.
                 done = subprocess.run(
                     [PROGRAM, "-d"],
                     env=self._environment,
@@ -89,10 +89,10 @@ class MpsDaemon:
         )
 
     def _check(self) -> None:
-        """Let CUDA use it once: a daemon that answers may still have a server that does not start."""
+        """Let CUDA use it once, because the server of a daemon that answers may still not start."""
         if problem := refusal_of_cuda(self._environment):
             self.stop()
-            raise MpsError(f"the MPS of the GPU {self.gpu.label} is of no use: {problem} (its logs: {self.logs})")
+            raise MpsError(f"the MPS of the GPU {self.gpu.label} does not work: {problem} (its logs: {self.logs})")
 
     def is_alive(self) -> bool:
         """Whether its process exists."""
@@ -104,7 +104,7 @@ class MpsDaemon:
 
 
 def ask(command: str, environment: Mapping[str, str]) -> str | None:
-    """Return what the daemon of an environment answers; None if it does not."""
+    """Return the answer of an environment's daemon; None if it does not answer."""
     try:
         done = subprocess.run(
             [PROGRAM],
@@ -146,7 +146,7 @@ def end_daemon(pipes: Path, environment: Mapping[str, str]) -> None:
 
 
 def _still_there(pids: set[int]) -> set[int]:
-    """Give these processes time to end; return those that have not."""
+    """Give these processes time to end; return those that have not ended."""
     until = time.monotonic() + END_TIMEOUT
     while (pids := {pid for pid in pids if is_running(pid)}) and time.monotonic() < until:
         time.sleep(PAUSE)
@@ -156,12 +156,12 @@ def _still_there(pids: set[int]) -> set[int]:
 def daemon_pid(pipes: Path) -> int:
     """Return the process of the daemon that uses a folder; 0 if there is none."""
     pid = noted_pid(pipes)
-    # After a restart of the machine, say, the number may be that of any process.
+    # After a restart of the machine, for example, the number may be that of any process.
     return pid if pid and is_running(pid) and _uses(pid, pipes) else 0
 
 
 def noted_pid(pipes: Path) -> int:
-    """Return the number that a daemon has noted in its folder; 0 if none has."""
+    """Return the process number that a daemon has written into its folder; 0 if there is none."""
     try:
         return int((pipes / PID_FILE).read_text().strip())
     except (OSError, ValueError):

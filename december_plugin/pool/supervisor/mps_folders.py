@@ -1,7 +1,7 @@
-"""Where the control daemons of MPS have their sockets: a folder for each process that has started some.
+"""Where the control daemons of MPS have their sockets: a folder for each process that has started daemons.
 
 It is named after that process, so that another one can tell whether it has ended. The path must be short: the name of a
-socket has 107 characters at most.
+socket has at most 107 characters.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from pathlib import Path
 
 from december_plugin.pool.supervisor.process_table import start_of
 
-LONGEST_PATH = 90  # of the folder of a daemon, in which the names of its sockets have up to 17 more
+LONGEST_PATH = 90  # of a daemon's folder; the names of its sockets in it have up to 17 more
 
 
 def own_name() -> str:
-    """Return the name of this process's folder: that of no other process at any time, within a boot of the system."""
+    """Return the name of this process's folder, which no other process ever has until the system is rebooted."""
     return f"{_place()}-{os.getpid()}-{start_of(os.getpid())}"
 
 
 def _place() -> str:
-    """Return digits for where the numbers of processes hold.
+    """Return digits that identify where process numbers are valid.
 
-    Hosts and containers may share a folder, and do not see each other's processes. The namespace alone would not tell
-    hosts apart: outside of containers it has the same number everywhere.
+    Hosts and containers may share a folder, and do not see each other's processes. The namespace alone would not
+    distinguish hosts: outside containers, it has the same number everywhere.
     """
     namespace = ""
     with suppress(OSError):
@@ -44,12 +44,12 @@ def is_left(folder: Path) -> bool:
 
 
 def made_base() -> Path:
-    """Make the folder for the folders of all pools of this user; nobody else may enter it.
+    """Create the folder for the folders of all pools of this user, which no other user may enter.
 
     Raises
     ------
     OSError
-        If it cannot be made, or is somebody else's.
+        If it cannot be created, or belongs to another user.
     """
     name = f"december-mps-{os.getuid()}"
     base = Path(tempfile.gettempdir()) / name
@@ -58,5 +58,5 @@ def made_base() -> Path:
     base.mkdir(mode=0o700, exist_ok=True)
     found = base.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise OSError(f"{base} is not a folder that you alone can use. Remove it, or set TMPDIR to another place")
+        raise OSError(f"{base} is not a folder that only you can use. Remove it, or set TMPDIR to another place")
     return base

@@ -1,4 +1,4 @@
-"""What the system says about the processes of this machine, read from ``/proc``."""
+"""The processes of this machine, read from ``/proc``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ ZOMBIE = "Z"
 
 
 def all_processes() -> list[int]:
-    """Return the numbers of all processes that can be seen from here."""
+    """Return the numbers of all visible processes."""
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process exists, and does not only wait for its parent to notice its end."""
+    """Return whether a process exists and is not a zombie."""
     stated = _stated(pid)
     return bool(stated) and stated[0] != ZOMBIE
 
@@ -26,12 +26,12 @@ def start_of(pid: int) -> str:
 
 
 def children_of(parent: int) -> set[int]:
-    """Return the processes that a process has started, and that have not lost it."""
+    """Return the processes that a process has started and is still the parent of."""
     return {pid for pid in all_processes() if _stated(pid)[1:2] == [str(parent)]}
 
 
 def environment_of(pid: int) -> list[str]:
-    """Return the variables that a process began with, as ``NAME=value``; nothing of another user's process."""
+    """Return the variables that a process was started with, as ``NAME=value``; empty for another user's process."""
     with suppress(OSError):
         return [part.decode(errors="replace") for part in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")]
     return []

@@ -1,4 +1,4 @@
-"""What a pool is asked to do, and what follows from it on one machine."""
+"""Settings of a pool, and what follows from them on one machine."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ LONGEST_POLL = 5.0  # idle workers look for work this often (s)
 
 @settings_class
 class PoolSettings:
-    """How a pool works. It holds no secrets and can be pickled, so that it may be sent to other machines.
+    """Settings of a pool. They contain no secrets and can be pickled, so that they can be sent to other machines.
 
     Attributes
     ----------
     schema
         Schema of december's tables.
     nnfabrik
-        As the option of the command; None leaves it to the environment and DataJoint's settings.
+        As the option of the command; None uses the environment and DataJoint's settings.
     pool_id
-        Of a row in ``Pool`` that was written before, by whoever submits an array to Slurm. Empty makes one, which ends
-        with the supervisor.
+        Of a row in ``Pool`` that was written before, when an array was submitted to Slurm. If empty, a row is made,
+        which ends with the supervisor.
     gpus, workers_per_gpu, cpu
         See :func:`december_plugin.pool.supervisor.slots.choose_slots`.
     mps
@@ -41,13 +41,13 @@ class PoolSettings:
     only, skip, lease, checkpoint_every, max_attempts, retry, data_cache, allow_modules
         Of the workers, see :class:`december_plugin.pool.worker.settings.WorkerSettings`.
     idle_exit
-        End when all workers had nothing to do for this time (s); None goes on for ever.
+        End when all workers have had nothing to do for this time (s); None never ends.
     max_time
         End after this time (s).
     log_folder
-        For the workers' logs; None is in december's folder.
+        For the workers' logs; None uses december's folder.
     tensorboard
-        For the curves of trainings, as TensorBoard's event files; None writes none.
+        For the curves of trainings, as TensorBoard event files; None writes none.
     """
 
     schema: str
@@ -71,7 +71,7 @@ class PoolSettings:
     tensorboard: Path | None = None
 
     def options(self) -> str:
-        """Return what differs from the defaults, as the table of pools keeps it."""
+        """Return the settings that differ from the defaults, as the table of pools keeps them."""
         chosen = {field.name: getattr(self, field.name) for field in fields(self)}
         kept = {
             field.name: chosen[field.name]
@@ -81,7 +81,7 @@ class PoolSettings:
         return json.dumps(kept, default=str)
 
     def worker_options(self, slot: Slot, *, mixed: bool) -> list[str]:
-        """Return the options of the worker in this place; ``mixed`` pools have places with and without a GPU."""
+        """Return the options of the worker in this place; a ``mixed`` pool has places with and without a GPU."""
         skip = self.skip
         if mixed and slot.gpu is None and not self.only and "gpu" not in skip:
             skip = (*skip, "gpu")  # a training would take days there while the GPUs are idle
@@ -97,8 +97,8 @@ class PoolSettings:
 
 
 def worker_program() -> list[str]:
-    """Return the command of a worker: the script beside this interpreter, which need not be on the path."""
-    # As a script and not as a module: `-m` would take a package of this name in the current folder.
+    """Return the command of a worker: the script next to this interpreter, which need not be on the path."""
+    # As a script and not as a module: `-m` would use a package of this name in the current folder.
     script = Path(sys.executable).with_name("december")
     program = [str(script)] if script.exists() else [sys.executable, "-m", "december_plugin.cli"]
     return [*program, "worker"]
@@ -110,7 +110,7 @@ def log_folder_of(settings: PoolSettings, pool_id: str) -> Path:
         folder = settings.log_folder.expanduser().resolve()
     else:
         folder = december_home() / "logs" / settings.schema / f"pool-{pool_id[:8]}"
-    if settings.pool_id:  # one of many supervisors, whose folders may lie on one disk
+    if settings.pool_id:  # one of many supervisors, whose folders may be on one disk
         task = os.environ.get("SLURM_ARRAY_TASK_ID")
         folder /= f"task-{task}" if task else platform.node()
     return folder
@@ -128,7 +128,7 @@ def slots_of(settings: PoolSettings, visible: VisibleGpus) -> tuple[Slot, ...]:
 
 
 def notice(settings: PoolSettings, visible: VisibleGpus, slots: Sequence[Slot]) -> str:
-    """Return what a user may not expect about the places of the workers; nothing if they are as asked for."""
+    """Return what may surprise a user about the places of the workers; empty if they are as requested."""
     if settings.gpus is None and settings.cpu is None and not visible.gpus:
         return f"no GPU is visible ({visible.source}): one worker on the processor. --cpu N starts more"
     if len({slot.gpu is None for slot in slots}) == 2 and not settings.only:
@@ -137,7 +137,7 @@ def notice(settings: PoolSettings, visible: VisibleGpus, slots: Sequence[Slot]) 
 
 
 def sharing_in_words(slots: Sequence[Slot]) -> str:
-    """Return how much of its GPU's memory each worker may use; nothing if none is shared, or it is not known."""
+    """Return how much of its GPU's memory each worker may use; empty if none is shared, or if it is unknown."""
     shares = dict.fromkeys(
         memory_share(slot.gpu.memory, slot.n_sharing)
         for slot in slots
@@ -150,14 +150,14 @@ def sharing_in_words(slots: Sequence[Slot]) -> str:
 
 
 def made_log_folder(folder: Path, complaint: str) -> Path:
-    """Make a folder that only the user reads, if it does not exist.
+    """Create a folder that only the user can read, if it does not exist.
 
     Parameters
     ----------
     folder
         For logs.
     complaint
-        Message of the :class:`SettingsError` if it cannot be made, with places for ``folder`` and ``reason``.
+        Message of the :class:`SettingsError` if it cannot be created, with places for ``folder`` and ``reason``.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

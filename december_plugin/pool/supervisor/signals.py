@@ -1,4 +1,4 @@
-"""Signals for a loop that waits: noted when they come, handled when the loop looks."""
+"""Signals for a loop that waits: noted when they arrive, handled when the loop checks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
 
 
 def signal_name(number: int) -> str:
-    """Return the name of a signal, as a user knows it."""
+    """Return the name of a signal as users know it."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 class SignalPipe:
-    """Within a with block, the signals that end a process are noted instead; those of ended children wake a wait.
+    """Within a with block, note the signals that would end a process; those of ended children end a wait.
 
-    Only for the main thread. A handler that was set before is put back at the end. SIGHUP stays ignored where it is,
+    Only for the main thread. Earlier handlers are restored at the end. SIGHUP stays ignored where it is,
     as under ``nohup``.
     """
 
@@ -61,7 +61,7 @@ class SignalPipe:
         return found
 
     def wait(self, seconds: float) -> None:
-        """Wait until a signal comes, or a child ends, or the time is over."""
+        """Wait until a signal arrives, a child ends, or the time is over."""
         select.select([self._read], [], [], max(0.0, seconds))
         with suppress(BlockingIOError):
             os.read(self._read, 4096)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from december_plugin.errors import SettingsError
 from december_plugin.pool.supervisor.gpus import ComputeMode, Gpu, VisibleGpus
 
-_BY_INDEX = "CUDA_DEVICE_ORDER", "PCI_BUS_ID"  # CUDA's own order is by speed, that of the driver by slot
+_BY_INDEX = "CUDA_DEVICE_ORDER", "PCI_BUS_ID"  # CUDA's default order is by speed, that of the driver by slot
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Slot:
     name
         As in messages: ``gpu 0``, ``gpu 0b`` for the second worker of a GPU, ``cpu 1``.
     gpu
-        The GPU; None computes on the processor.
+        The GPU; None means the processor.
     n_sharing
         Workers on this GPU, this one included.
     """
@@ -71,13 +71,13 @@ def choose_slots(
     workers_per_gpu
         Workers on each GPU.
     cpu
-        Workers that compute on the processor. None means none if there are GPUs, else one.
+        Workers that compute on the processor. None means 0 if there are GPUs, else 1.
 
     Raises
     ------
     SettingsError
-        If a GPU does not exist or lets no process compute, the driver does not answer, or no place for a worker is
-        left.
+        If a GPU does not exist or lets no process compute, the driver does not answer, or no place for a worker
+        remains.
     """
     if workers_per_gpu < 1:
         raise SettingsError(f"--workers-per-gpu is {workers_per_gpu}; it must be at least 1.")
@@ -85,8 +85,8 @@ def choose_slots(
         raise SettingsError(f"--cpu is {cpu}; it must be at least 0.")
     if visible.is_broken and not cpu:
         raise SettingsError(
-            f"which GPUs there are cannot be found out: {visible.source}. Mend the driver, set CUDA_VISIBLE_DEVICES, "
-            "or use --cpu N for workers that compute on the processor."
+            f"the GPUs of this machine cannot be determined: {visible.source}. Fix the driver, set "
+            "CUDA_VISIBLE_DEVICES, or use --cpu N for workers that compute on the processor."
         )
     if gpus is None:
         chosen = list(visible.gpus) if not cpu else []
@@ -114,20 +114,20 @@ def choose_slots(
 
 
 def threads_per_worker(slots: Sequence[Slot], n_cores: int | None = None) -> int:
-    """Return how many threads each worker on the processor gets, so that together they use the cores once."""
+    """Return how many threads each worker on the processor gets, so that together they use each core once."""
     n_cpu = sum(slot.gpu is None for slot in slots)
     return max(1, (n_cores or available_cores()) // max(1, n_cpu))
 
 
 def available_cores() -> int:
-    """Return the cores that this process may use; a scheduler may have given it a part of the machine's."""
+    """Return the number of cores that this process may use; a scheduler may have given it only some of them."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _gpus_called(visible: VisibleGpus, name: int | str) -> list[Gpu]:
-    """Return the GPU, with all its parts, that has this number or the UUID that begins like this."""
+    """Return the GPU, with all its parts, that has this number or a UUID that begins with it."""
     groups = sorted({gpu.group for gpu in visible.gpus})
     if isinstance(name, str):
         found = [gpu for gpu in visible.gpus if gpu.device.startswith(name)]
@@ -145,7 +145,7 @@ def _gpus_called(visible: VisibleGpus, name: int | str) -> list[Gpu]:
         there = ", ".join(gpu.device for gpu in visible.gpus)
         raise SettingsError(
             f"there is {which} GPU whose UUID begins with {name}. UUIDs within {visible.source}: {there}. A GPU that "
-            "is divided (MIG) has those of its parts only."
+            "is divided (MIG) has only those of its parts."
         )
     there = ", ".join(
         f"{number} ({_description([gpu for gpu in visible.gpus if gpu.group == group])})"
@@ -155,7 +155,7 @@ def _gpus_called(visible: VisibleGpus, name: int | str) -> list[Gpu]:
 
 
 def _description(parts: Sequence[Gpu]) -> str:
-    """Return what a GPU is; of one that is divided, how many of each part."""
+    """Return the model of a GPU; for a divided one, how many of each part it has."""
     counts = Counter(gpu.name or f"device {gpu.device}" for gpu in parts)
     return ", ".join(f"{number} x {name}" if len(parts) > 1 else name for name, number in counts.items())
 

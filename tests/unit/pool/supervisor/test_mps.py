@@ -92,7 +92,7 @@ def test_gpus_with_one_worker_each_need_none(environment):
 def test_gpus_that_are_shared_have_a_daemon_each(environment):
     plan = plan_mps("auto", shared(FIRST, SECOND), environment=environment)
     assert (plan.gpus, plan.is_needed) == ((FIRST, SECOND), False)
-    assert plan.words == "the workers of a GPU compute side by side (MPS): 2 control daemons of this pool"
+    assert plan.words == "the workers of a GPU compute concurrently (MPS): 2 control daemons of this pool"
     assert plan_mps("on", shared(FIRST), environment=environment).is_needed
 
 
@@ -100,12 +100,12 @@ def test_gpus_that_are_shared_have_a_daemon_each(environment):
     ("mode", "slots", "why"),
     [
         ("off", shared(FIRST), "--mps is off"),
-        ("auto", shared(FIRST, n_sharing=49), "MPS takes 48 workers at most on one GPU"),
-        ("auto", shared(Gpu("3", "3")), "the UUID of the GPU 3 is not known"),
+        ("auto", shared(FIRST, n_sharing=49), "MPS takes at most 48 workers on one GPU"),
+        ("auto", shared(Gpu("3", "3")), "the UUID of the GPU 3 is unknown"),
         (
             "auto",
             shared(Gpu("GPU-cc", "2", "NVIDIA GeForce GTX 1080", capability=(6, 1))),
-            "the GPU 2 (NVIDIA GeForce GTX 1080) is older than Volta, where MPS does not keep workers apart",
+            "the GPU 2 (NVIDIA GeForce GTX 1080) is older than Volta, and MPS does not isolate its workers",
         ),
     ],
 )
@@ -116,7 +116,7 @@ def test_why_there_is_none(environment, mode, slots, why):
         with pytest.raises(SettingsError) as caught:
             plan_mps("on", slots, environment=environment)
         assert str(caught.value) == (
-            f"--mps is on, but {why}. Use --mps auto to go on without, or --workers-per-gpu 1."
+            f"--mps is on, but {why}. Use --mps auto to do without it, or --workers-per-gpu 1."
         )
 
 
@@ -210,7 +210,7 @@ def test_a_daemon_that_answers_and_is_of_no_use(environment, tmp_path, monkeypat
     mps, told = pool_mps(environment, tmp_path, FIRST)
     mps.start()
     assert told == [
-        f"the MPS of the GPU 0 is of no use: no ({FIRST.device}) (its logs: {tmp_path}/mps-gpu-0); the workers of a "
+        f"the MPS of the GPU 0 does not work: no ({FIRST.device}) (its logs: {tmp_path}/mps-gpu-0); the workers of a "
         "GPU take turns"
     ]
 
@@ -225,7 +225,7 @@ def test_workers_that_lose_it_again_and_again_take_turns(environment, tmp_path):
             mps.note_loss(first)
         assert told == []  # five of them within ten minutes
         mps.note_loss(first)
-        assert told == ["the workers of the GPU 0 have lost MPS 6 times within 10 min: from now on they take turns"]
+        assert told == ["the workers of the GPU 0 have lost MPS 6 times within 10 min: from now on, they take turns"]
         mps.note_loss(first)
         assert len(told) == 1
         assert mps.environment(first) == {}
@@ -276,8 +276,8 @@ def test_a_daemon_that_has_died_is_started_again_with_growing_pauses(environment
         assert are_gone(first)
         mps.look_after()
         assert told.pop() == (
-            f"the MPS of the GPU 0 has died (its logs: {tmp_path}/mps-gpu-0); it is started again. Workers that lose "
-            "it give their jobs back, which is no failure of these"
+            f"the MPS of the GPU 0 has died (its logs: {tmp_path}/mps-gpu-0); it is being restarted. Workers that lose "
+            "it give their jobs back, which does not count as a failure"
         )
         assert mps.environment(Slot("gpu", FIRST, 2)) == {}  # a worker that starts now takes turns
         mps.look_after()
@@ -408,7 +408,7 @@ def test_what_a_killed_pool_has_left_is_ended_by_the_next_one(environment, tmp_p
     mps, told = pool_mps(environment, tmp_path, FIRST)
     try:
         mps.start()
-        assert told == ["the MPS that a killed pool had left is ended"]
+        assert told == ["the MPS that a killed pool had left has been ended"]
         assert worker.communicate(timeout=20)[0].strip() == "True"
         assert are_gone(daemon)
         assert not pipes.parent.exists()
@@ -438,4 +438,4 @@ def test_a_folder_that_others_may_enter_is_refused(environment, tmp_path):
     mps, told = pool_mps(environment, tmp_path, FIRST)
     mps.start()
     assert len(told) == 1
-    assert "is not a folder that you alone can use. Remove it, or set TMPDIR to another place; the workers" in told[0]
+    assert "is not a folder that only you can use. Remove it, or set TMPDIR to another place; the workers" in told[0]

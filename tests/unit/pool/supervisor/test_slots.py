@@ -153,7 +153,7 @@ def test_a_uuid_that_names_no_gpu_or_several(beginning, which):
     with pytest.raises(
         SettingsError,
         match=rf"there is {which} GPU whose UUID begins with {beginning}. UUIDs within all GPUs that the NVIDIA driver "
-        rf"lists: {H200.device}, {DIVIDED[0].device}, .* those of its parts only\.",
+        rf"lists: {H200.device}, {DIVIDED[0].device}, .* only those of its parts\.",
     ):
         choose_slots(KNOWN, gpus=[beginning])
 
@@ -172,8 +172,8 @@ def test_a_broken_driver_is_not_taken_for_a_machine_without_gpus():
     broken = VisibleGpus((), "the NVIDIA driver says: Driver/library version mismatch", is_broken=True)
     with pytest.raises(
         SettingsError,
-        match=r"which GPUs there are cannot be found out: the NVIDIA driver says: Driver/library version "
-        r"mismatch. Mend the driver, set CUDA_VISIBLE_DEVICES, or use --cpu N",
+        match=r"the GPUs of this machine cannot be determined: the NVIDIA driver says: Driver/library version "
+        r"mismatch. Fix the driver, set CUDA_VISIBLE_DEVICES, or use --cpu N",
     ):
         choose_slots(broken)
     assert len(choose_slots(broken, cpu=2)) == 2
