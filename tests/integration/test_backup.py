@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +17,12 @@ import pytest
 from december_plugin.database.backup_files import MANIFEST
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.storage.base import MARK
-from helpers import warm
+from helpers import pages, warm
 
 pytestmark = [pytest.mark.database, pytest.mark.slow(4)]
+
+COMMANDS = pages.claim("docs/operations.md", "bash")
+FIRST_COMMANDS = pages.claim("docs/getting-started.md", "bash", starting="december db")
 
 December = Callable[..., subprocess.CompletedProcess[str]]
 # A schema as a command makes it, with a file in the store that a row refers to, and a checkpoint.
@@ -192,18 +194,17 @@ def test_a_lab_s_own_server_is_its_administrator_s_business(fresh: Home, monkeyp
         assert f"name the database server db.lab.example:3306: its administrator {does} (see docs/" in printed
 
 
-def test_the_commands_of_the_page(filled: Home, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
-    lines = [line for block in re.findall(r"^```bash\n(.*?)^```$", page, re.S | re.M) for line in block.splitlines()]
-    assert len(lines) == 9
+def test_the_commands_of_the_pages(filled: Home, tmp_path: Path) -> None:
     (tmp_path / "december").write_text(f'#!/bin/sh\nexec {sys.executable} -m december_plugin.cli "$@"\n')
     (tmp_path / "december").chmod(0o755)
     environment = {**os.environ, "HOME": str(tmp_path), "DECEMBER_HOME": str(filled.folder), "DECEMBER_SCHEMA": "lab"}
     environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
-    for line in lines:
+    (tmp_path / "first").mkdir()
+    for command in (*COMMANDS, *FIRST_COMMANDS):
+        folder = tmp_path / ("first" if command in FIRST_COMMANDS else "")
         done = subprocess.run(
-            ["sh", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            ["sh", "-c", command.text], cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     restored = Home(tmp_path / "restored", lambda: None, tmp_path)  # type: ignore[arg-type,return-value]
     assert restored.server.data.is_dir()

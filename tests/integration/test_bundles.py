@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import re
-import shlex
 import shutil
 import sys
 import zipfile
@@ -31,7 +30,7 @@ from december_plugin.results.queries import configuration_key
 from december_plugin.schemas import transfer
 from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.sharing import write_bundle
-from helpers import lab_tables, planted_lab, warm
+from helpers import lab_tables, pages, planted_lab, warm
 
 pytestmark = pytest.mark.slow(1)
 
@@ -474,11 +473,9 @@ def test_a_dry_run_checks_and_writes_nothing(
 
 # --- docs/sharing-results.md
 
-PAGE = (Path(__file__).parents[2] / "docs" / "sharing-results.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+PAGE = "docs/sharing-results.md"
+COMMANDS = pages.claim(PAGE, "bash", starting="december ")
+PYTHON = pages.claim(PAGE, "python")
 
 
 def test_every_command_and_block_of_the_page(
@@ -490,14 +487,12 @@ def test_every_command_and_block_of_the_page(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    whole, *others = [line for block in blocks("bash") for line in block.splitlines()]
-    assert whole == "december bundle result.zip"  # as the file was made
+    whole, *others = COMMANDS
+    assert whole.words == ["december", "bundle", "result.zip"]  # as the file was made
     shutil.copy(file, "result.zip")
     can_annotate = importlib.util.find_spec("anndata") is not None
-    for line in others:
-        program, command, *words = shlex.split(line, comments=True)
-        if program == "pip":
-            continue
+    for each in others:
+        _, command, *words = each.words
         lab = target if command in ("import", "ari") else filled
         code = cli.main([command, *words, *options(lab)])
         said = capsys.readouterr().err
@@ -505,14 +500,14 @@ def test_every_command_and_block_of_the_page(
             assert 'pip install "december-plugin[anndata]"' in said
             assert not Path("numbers").exists()
         else:
-            assert code == 0, (line, said)
+            assert code == 0, (each, said)
     with read_bundle("part.zip") as bundle:
         assert set(bundle.configurations["method"]) == {"kmeans"}
         assert set(bundle.configurations["n_clusters"]) == {3}
     monkeypatch.setenv("DECEMBER_SCHEMA", filled.tables.schema.database)
-    for code in blocks("python"):
-        if "annotated()" not in code or can_annotate:
-            exec(compile(code, "docs/sharing-results.md", "exec"), {})
+    for block in PYTHON:
+        if "annotated()" not in block.text or can_annotate:
+            block.run({})
     said = capsys.readouterr().out
     assert "2 configurations" in said
     assert "k-means" in said
@@ -520,7 +515,7 @@ def test_every_command_and_block_of_the_page(
 
 
 def test_the_page_has_every_option() -> None:
-    (table,) = [part for part in PAGE.split("\n\n") if part.startswith("| option |")]
+    (table,) = [part for part in pages.text_of(PAGE).split("\n\n") if part.startswith("| option |")]
     parser = cli.build_parser()
     (subparsers,) = [action for action in parser._actions if hasattr(action, "choices") and action.choices]
     known = {word for action in subparsers.choices["bundle"]._actions for word in action.option_strings}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -18,16 +18,17 @@ from typing import Any
 import pytest
 import yaml
 
+from december_plugin import __version__
 from december_plugin.cli import build_parser, commands, main
 from december_plugin.simulate import write_recording
-from helpers import warm
+from helpers import pages, warm
 from helpers.driver import gpu, write_driver
 
 pytestmark = pytest.mark.slow(3)
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs" / "running-on-your-gpus.md").read_text(encoding="utf-8")
-HELP = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+GUIDE_PAGE = "docs/running-on-your-gpus.md"
+GUIDE, HELP = pages.text_of(GUIDE_PAGE), pages.text_of("docs/troubleshooting.md")
 COMPOSE_TEXT = (ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
 SWEEP = {
@@ -49,18 +50,12 @@ SWEEP = {
         }
     ],
 }
-# Installing is tested in test_packaging.py; of docker, see below.
-NOT_RUN = ("python3 -m venv", ". ~/", "pip install", "docker ", "cd docker", "./make-secrets", "./pin-images")
-NOT_RUN += ("tensorboard ",)  # it would serve until it is ended
+COMMANDS = pages.claim((GUIDE_PAGE, "docs/tutorials/on-your-cluster.md"), "bash", starting="december ")
+DOCKER = pages.claim(GUIDE_PAGE, "bash", starting=("docker ", "cd docker", "./make-secrets", "./pin-images"))
+(PERSON,) = pages.claim(GUIDE_PAGE, "python")
+(SETTINGS,) = pages.claim(GUIDE_PAGE, "json")
+(SERVICE,) = pages.claim(GUIDE_PAGE, "ini")
 SIGNALLED = 128 + signal.SIGTERM
-
-
-def blocks(language: str, page: str = GUIDE) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
-
-
-def shell_lines() -> list[str]:
-    return [line.strip() for block in blocks("bash") for line in block.splitlines() if line.strip()]
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +124,9 @@ def failed_job(lab: Path, capsys: pytest.CaptureFixture[str]) -> str:
     return kept.read_text()
 
 
-def carry_out(line: str, lab: Path, capsys: pytest.CaptureFixture[str]) -> int:
+def carry_out(command: pages.Piece, lab: Path, capsys: pytest.CaptureFixture[str]) -> int:
     """Run one line of the page; a pool that would not end, and what needs Slurm or a terminal, is only tried out."""
-    words = shlex.split(line)[1:]
+    words = command.words[1:]
     if "JOB" in words:
         words[words.index("JOB")] = failed_job(lab, capsys)
     if words[:1] == ["relocate"] and "--list" not in words:
@@ -153,22 +148,18 @@ def carry_out(line: str, lab: Path, capsys: pytest.CaptureFixture[str]) -> int:
 
 
 def test_commands(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [line for line in shell_lines() if not line.startswith(NOT_RUN)]
-    assert all(line.startswith("december ") for line in lines), lines
-    assert len(lines) > 20
-    for line in lines:
-        allowed = (0, 3) if line.startswith("december status") else (0,)
-        if line == "december health":  # the pool has ended
+    for command in COMMANDS:
+        allowed = (0, 3) if command.words[1] == "status" else (0,)
+        if command.words[1] == "health":  # the pool has ended
             allowed = (1,)
-        code = carry_out(line, lab, capsys)
+        code = carry_out(command, lab, capsys)
         captured = capsys.readouterr()
-        assert code in allowed, f"{line} ended with {code}\n{captured.out}\n{captured.err}"
+        assert code in allowed, f"{command} ended with {code}\n{captured.out}\n{captured.err}"
 
 
 def test_person_of_the_page(lab: Path) -> None:
-    (block,) = blocks("python")
     namespace: dict[str, Any] = {}
-    exec(compile(block, "running-on-your-gpus.md", "exec"), namespace)
+    PERSON.run(namespace)
     people = namespace["open_lab"]().nnfabrik.Fabrikant
     assert (people & {"fabrikant_name": "ada"}).fetch1("dj_username") == "ada"
 
@@ -179,8 +170,7 @@ def test_settings_of_the_page(database: Any, monkeypatch: pytest.MonkeyPatch) ->
     from december_plugin.database.tls import check_tls_settings
     from december_plugin.security.allowed_modules import SETTING
 
-    (block,) = blocks("json")
-    settings = json.loads(block)
+    settings = json.loads(SETTINGS.text)
     known = {*datajoint.config, "database.use_tls", "stores", "december.schema", SETTING}
     assert set(settings) <= known
     check_tls_settings(settings["database.use_tls"])
@@ -191,10 +181,9 @@ def test_settings_of_the_page(database: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_service_of_the_page() -> None:
-    (block,) = blocks("ini")
     unit = configparser.ConfigParser(interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
-    unit.read_string(block)
+    unit.read_string(SERVICE.text)
     assert unit["Service"]["ExecStart"].endswith("/bin/december pool")
     assert unit["Service"]["KillMode"] == "mixed"
 
@@ -203,7 +192,7 @@ def test_service_of_the_page() -> None:
 
 
 def test_docker_lines_name_what_exists() -> None:
-    lines = [shlex.split(line) for line in shell_lines() if line.startswith("docker compose ")]
+    lines = [piece.words for piece in DOCKER if piece.words[:2] == ["docker", "compose"]]
     assert len(lines) > 7
     services = {*COMPOSE["services"]}
     for words in lines:
@@ -212,12 +201,15 @@ def test_docker_lines_name_what_exists() -> None:
         assert set(named) <= services, words
         if words[2] == "run":
             assert rest[1] in commands.names()
-    assert (ROOT / "docker" / "make-secrets").exists()
-    assert (ROOT / "docker" / "pin-images").exists()
-    (build,) = [line for line in shell_lines() if line.startswith("docker build ")]
-    assert (ROOT / build.split("--file ")[1].split()[0]).exists()
-    (start,) = [line for line in shell_lines() if line.startswith("docker run ")]
-    build_parser().parse_args(["pool", *start.split("december:0.1.0 ")[1].split()])
+    (folder,) = [piece.words[1] for piece in DOCKER if piece.words[0] == "cd"]
+    scripts = [piece.text for piece in DOCKER if piece.text.startswith("./")]
+    assert [script for script in scripts if not os.access(ROOT / folder / script, os.X_OK)] == []
+    (build,) = [piece.words for piece in DOCKER if piece.words[:2] == ["docker", "build"]]
+    image = build[build.index("--tag") + 1]
+    assert (ROOT / build[build.index("--file") + 1]).exists()
+    (start,) = [piece.words for piece in DOCKER if piece.words[:2] == ["docker", "run"]]
+    build_parser().parse_args(["pool", *start[start.index(image) + 1 :]])
+    assert image.split(":")[1] == __version__
 
 
 def test_variables_of_the_compose_file_are_those_of_the_page() -> None:

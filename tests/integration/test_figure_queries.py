@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from december_plugin.cli import main
 from december_plugin.errors import SettingsError
 from december_plugin.results import agreement as queries
 from december_plugin.results import figure_frames, figures
-from helpers import planted_lab
+from helpers import pages, planted_lab
 from helpers.figures_lab import validation
 from helpers.lab_tables import LAB_TRAINERS, open_lab, truth
 
@@ -243,12 +242,12 @@ def test_sentences_of_a_figure_stand_beside_it(tmp_path, monkeypatch):
 
 
 def test_the_example_of_the_page(lab, tmp_path, monkeypatch):
-    page = (Path(__file__).parents[2] / "docs" / "figures.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     for name in ("DECEMBER_SCHEMA", "DECEMBER_NNFABRIK"):
         monkeypatch.setenv(name, lab.tables.schema.database)
-    exec(compile("\n".join(blocks), "docs/figures.md", "exec"), {})
+    names = {}
+    for block in pages.claim("docs/figures.md", "python"):
+        block.run(names)
     assert [path.name for path in sorted((tmp_path / "figures").iterdir())] == [
         "mine.svg",
         "restarts.pdf",
@@ -257,7 +256,7 @@ def test_the_example_of_the_page(lab, tmp_path, monkeypatch):
 
 
 def test_the_page_names_every_figure():
-    page = (Path(__file__).parents[2] / "docs" / "figures.md").read_text(encoding="utf-8")
+    page = pages.text_of("docs/figures.md")
     for name in (*figures.ANALYSIS_FIGURES, *figures.COMMON_FIGURES):
         assert f"| `{name}` |" in page
     for function in [name for name in plots.__all__ if name.endswith("_figure")]:

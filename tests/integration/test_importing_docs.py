@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,22 @@ import pytest
 import torch
 
 from december_plugin.cli import main
+from december_plugin.imports.units import read_units
 from december_plugin.intake import import_models
 from december_plugin.models import stacked_core_gaussian_readout
-from helpers import lab_tables
+from helpers import lab_tables, pages
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "importing-models.md").read_text(encoding="utf-8")
+PAGE = pages.text_of("docs/importing-models.md")
+FILES = {piece.section: piece.text for piece in pages.claim("docs/importing-models.md", "yaml")}
+COMMANDS = pages.claim("docs/importing-models.md", "bash")
+PYTHON = {piece.section: piece for piece in pages.claim("docs/importing-models.md", "python")}
+(UNITS,) = pages.claim("docs/importing-models.md", "text")
 RNG = np.random.default_rng(0)
 
 
 def section(title: str) -> str:
     """Return the text of a section of the page."""
     return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-def block(title: str, language: str = "yaml") -> str:
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", section(title), flags=re.DOTALL | re.MULTILINE)
-    return found
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def lab(empty_lab: lab_tables.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def bring(lab: lab_tables.Lab, title: str) -> Any:
     """Import the file that a section shows, and compute everything."""
-    Path("models.yaml").write_text(block(title))
+    Path("models.yaml").write_text(FILES[title])
     written = import_models("models.yaml", nnfabrik=lab.nnfabrik, tables=lab.tables, fabrikant="tester")
     for table in lab.tables.computed:
         if table is not lab.tables.SurrogateAgreement:  # 19 draws take a while
@@ -68,8 +67,8 @@ def test_the_usual_case(lab: lab_tables.Lab, capsys: pytest.CaptureFixture[str])
     written = bring(lab, "The usual case")
     assert written.new["TrainedModel"] == 3
     assert len(lab.tables.SurrogateAgreement().key_source) == 4
-    for line in block("The usual case", "bash").splitlines():
-        words = shlex.split(line, comments=True)[1:]
+    for command in COMMANDS:
+        words = command.words[1:]
         if words != ["worker"]:
             assert main([*words, *(["--no-tsne"] if words == ["report"] else [])]) == 0, words
     assert "3 new" not in capsys.readouterr().out  # it was imported before
@@ -132,9 +131,9 @@ def test_openretina(lab: lab_tables.Lab) -> None:
 
 
 def run_python(title: str, **names: Any) -> dict[str, Any]:
-    code = block(title, "python").replace('"their_schema"', repr(names.get("their_schema", "")))
+    piece = PYTHON[title]
     namespace: dict[str, Any] = {}
-    exec(compile(code, f"docs/importing-models.md, {title}", "exec"), namespace)
+    replace(piece, text=piece.text.replace('"their_schema"', repr(names.get("their_schema", "")))).run(namespace)
     return namespace
 
 
@@ -157,8 +156,11 @@ def test_arrays_in_python(lab: lab_tables.Lab) -> None:
     assert len(lab.tables.ClusterAssignment()) == 2
 
 
-def test_every_block_is_one_of_these() -> None:
-    assert len(re.findall(r"^```(yaml|python|bash)$", PAGE, flags=re.MULTILINE)) == 8
+def test_the_file_of_units(tmp_path: Path) -> None:
+    (tmp_path / "units.csv").write_text(UNITS.text)
+    assert {key: units.tolist() for key, units in read_units(tmp_path / "units.csv").by_session().items()} == {
+        "29513-3-5": [12, 17]
+    }
 
 
 def test_the_keys_of_the_tables_are_those_of_the_file() -> None:

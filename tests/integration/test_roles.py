@@ -20,11 +20,12 @@ import yaml
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.importing.datajoint import ENVIRONMENT
 from december_plugin.simulate import write_recording
-from helpers import warm
+from helpers import pages, warm
 
 pytestmark = [pytest.mark.database, pytest.mark.slow(2)]
 
-PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+SQL = pages.claim("docs/security.md", "sql")
+PYTHON = pages.claim("docs/security.md", "python")
 QUICK = {"max_iter": 2, "pretrain_epochs": 1, "device": "cpu", "lr_init": 0.01}
 MODEL = {"hidden_channels": 4, "input_kern": 3, "hidden_kern": 3, "layers": 1, "depth_separable": False}
 MODEL.update(pad_input=True, gauss_type="isotropic")
@@ -33,8 +34,7 @@ HIDDEN = {"~jobs", "~log", "~external_minio"}
 
 def statements() -> dict[str, list[str]]:
     """Return the SQL of each role's section of the page."""
-    found = re.findall(r"^### (\w+)\n(?:(?!^#).)*?^```sql\n(.*?)^```", PAGE.read_text(), re.M | re.S)
-    return {name.lower(): [line for line in block.split(";\n") if line] for name, block in found}
+    return {block.section.lower(): [line for line in block.text.split(";\n") if line] for block in SQL}
 
 
 @dataclass
@@ -275,7 +275,7 @@ def test_reader_needs_no_store(computed: Lab) -> None:
 
 
 def test_reader_loads_a_model_as_the_page_says(computed: Lab) -> None:
-    restricted, own_program = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    restricted, own_program = (block.text for block in PYTHON)
     code = (
         "from december_plugin import open_lab, results\n"
         "tables = open_lab(create=False).tables\n"

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from helpers import pages
+
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+PAGE = pages.text_of("docs/troubleshooting.md")
+QUOTED = pages.claim("docs/troubleshooting.md", "text")
 # Of torch, whose messages are shown as they are.
 OTHERS = ("OutOfMemoryError: CUDA out of memory",)
 GAP = "\0"  # a value that is put in
 
 
 def quoted() -> list[str]:
-    blocks = re.findall(r"^```text\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
-    return [line for block in blocks for line in block.splitlines() if line not in OTHERS]
+    return [line for block in QUOTED for line in block.text.splitlines() if line not in OTHERS]
 
 
 @lru_cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,16 @@ import torch
 from torch import nn
 
 from december_plugin.cli import main
+from helpers import pages
 from helpers.readouts import CHANNELS, build
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs/you-already-have-trained-models.md").read_text(encoding="utf-8")
+NAME = "docs/you-already-have-trained-models.md"
+PAGE = pages.text_of(NAME)
+COMMANDS = pages.claim((NAME, "README.md", "docs/tutorials/trained-models.md"), "bash", starting="december study")
+PYTHON = pages.claim(NAME, "python")
 N = 30
 QUICK = ["--methods", "kmeans", "--null-draws", "1", "--jobs", "1", "--no-tsne"]
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
 
 
 class Model(nn.Module):
@@ -42,6 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number in (1, 2, 3):
         vectors = tuning @ np.linalg.qr(rng.normal(size=(4, 4)))[0]
         np.save(tmp_path / f"seed{number}.npy", vectors)
+        np.save(tmp_path / f"sigma{number}.npy", np.eye(4))
         features = torch.tensor(vectors.T[None, :, None, :])
         torch.save({"readout.1-1-1._features": features}, tmp_path / f"seed{number}.pth")
     units = pd.DataFrame({"data_key": "1-1-1", "unit_id": np.arange(N) * 2})
@@ -52,13 +53,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
-    lines = [line for line in lines if not line.startswith("python examples/")]  # has a test of its own
-    assert len(lines) == 2
-    for line in lines:
-        program, *words = shlex.split(line)
-        assert program == "december"
-        assert main([*(word.replace("3-12", "3-4") for word in words), *QUICK]) == 0
+    for command in COMMANDS:
+        words = [word.replace("3-12", "3-4").replace("2-6", "2-3") for word in command.words[1:]]
+        assert main([*words, *QUICK]) == 0, command
     assert "Agreement with known types" in capsys.readouterr().out
 
 
@@ -66,9 +63,9 @@ def test_code(folder: Path) -> None:
     torch.manual_seed(0)
     stimuli = np.random.default_rng(0).normal(size=(20, 1, 6, 7))
     namespace: dict[str, Any] = {"models": [Model().double().eval() for _ in range(2)], "loaders": stimuli}
-    for block in blocks("python"):
-        code = block.replace("range(3, 7)", "range(3, 5)").replace("n_jobs=-1,", "null_draws=1, tsne=False,")
-        exec(compile(code.replace('methods="kmeans"', 'methods="kmeans", null_draws=0'), "the page", "exec"), namespace)
+    for block in PYTHON:
+        code = block.text.replace("range(3, 7)", "range(3, 5)").replace("n_jobs=-1,", "null_draws=1, tsne=False,")
+        replace(block, text=code.replace('methods="kmeans"', 'methods="kmeans", null_draws=0')).run(namespace)
     assert (folder / "answer.html").exists()
     assert (folder / "sigma2.npy").exists()
     assert namespace["study"].settings.vectors_in_words == "directions of functional embeddings"

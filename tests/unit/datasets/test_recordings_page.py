@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -13,16 +12,12 @@ from december_plugin import datasets
 from december_plugin.datasets import movie_loaders
 from december_plugin.datasets.movies import header as movie_header
 from december_plugin.validation.checks import check_complete, check_known
+from helpers import pages
 
-PAGE = (Path(__file__).parents[3] / "docs/recordings.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
-
-
-def entries() -> list[dict]:
-    return [entry for block in blocks("yaml") for entry in yaml.safe_load(block).get("datasets", [])]
+PAGE = pages.text_of("docs/recordings.md")
+FILES = pages.claim("docs/recordings.md", "yaml")
+(RECORDING,) = pages.claim("docs/recordings.md", "python")
+ENTRIES = [entry for block in FILES for entry in yaml.safe_load(block.text).get("datasets", [])]
 
 
 def test_every_dataset_function_has_a_section():
@@ -34,16 +29,16 @@ def test_every_dataset_function_has_a_section():
     assert set(re.findall(r"\]\(#([^)]*)\)", PAGE)) <= titles
 
 
-@pytest.mark.parametrize("number", range(len(entries())))
+@pytest.mark.parametrize("number", range(len(ENTRIES)))
 def test_the_examples_have_settings_that_exist(number):
-    entry = entries()[number]
+    entry = ENTRIES[number]
     function = resolve_data(entry["fn"])
     check_known(function, entry["config"])
     check_complete(function, entry["config"])
 
 
 def test_the_header_of_the_page_is_that_of_the_module(tmp_path):
-    (example,) = [block for block in blocks("yaml") if block.startswith("format:")]
+    (example,) = [block.text for block in FILES if block.text.startswith("format:")]
     (documented,) = re.findall(r"::\n\n(.*)", movie_header.__doc__ or "", flags=re.DOTALL)
     assert yaml.safe_load(example) == yaml.safe_load(documented)
     (tmp_path / movie_header.HEADER).write_text(example)
@@ -58,9 +53,8 @@ def test_the_header_of_the_page_is_that_of_the_module(tmp_path):
 
 
 def test_the_recording_of_the_page_is_read(tmp_path, monkeypatch):
-    (code,) = [block for block in blocks("python") if "recording.yaml" in block]
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "docs/recordings.md", "exec"), {})
+    RECORDING.run({})
     loaders = movie_loaders(["retina-7"], 8, chunk_frames=60)
     batch = next(iter(loaders["train"]["retina-7"]))
     assert batch.videos.shape == (5, 1, 60, 32, 32)

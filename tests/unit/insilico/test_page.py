@@ -1,15 +1,13 @@
 """The page on maximally exciting images: its code runs, one block after the other."""
 
-import re
 from collections import namedtuple
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from december_plugin import models
+from helpers import pages
 
-PAGE = (Path(__file__).parents[3] / "docs" / "maximally-exciting-images.md").read_text(encoding="utf-8")
 N = 6
 
 
@@ -45,10 +43,8 @@ def test_the_code_of_the_page_runs():
         "test_correlations": np.array([0.9, 0.8, 0.4, 0.9, 0.7, 0.75]),
         "filters": np.random.default_rng(0).normal(size=(N, 9, 9)),
     }
-    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 7
-    for block in blocks:
-        exec(compile(block, "maximally-exciting-images.md", "exec"), names)
+    for block in pages.claim("docs/maximally-exciting-images.md", "python"):
+        block.run(names)
     assert names["exciting"].neuron_ids.unit_ids.tolist() == list(range(10, 10 + N))
     assert names["both"].images.shape == (N, 1, 36, 64)
     assert np.abs(names["smooth"].images).max() <= 2

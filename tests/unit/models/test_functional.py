@@ -1,7 +1,5 @@
 """Functional embeddings of the package's own models, with recordings: behaviour, shifter, movies, resident data."""
 
-import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +20,7 @@ from december_plugin.models import (
     stacked_core_gaussian_readout,
 )
 from december_plugin.training.resident import resident_loaders
+from helpers import pages
 from helpers.clips import MODEL, movie_loaders_in_memory
 from helpers.image_models import TURNED
 
@@ -94,7 +93,6 @@ def test_data_on_the_device_give_the_same_bytes(loaders):
 
 
 def test_the_code_on_the_page_runs(tmp_path, monkeypatch):
-    page = (Path(__file__).parents[3] / "docs" / "functional-embeddings.md").read_text(encoding="utf-8")
     (tmp_path / "images").mkdir()
     rng = np.random.default_rng(0)
     for name in ("a", "b", "c"):
@@ -110,7 +108,8 @@ def test_the_code_on_the_page_runs(tmp_path, monkeypatch):
     dataset.neurons = SimpleNamespace(unit_ids=np.arange(60))
     loaders = {"train": {"a": DataLoader(dataset, batch_size=8, shuffle=True)}}
     names = {"model": built[0], "other_model": built[1], "dataloaders": loaders}
-    exec("\n".join(re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)), names)
+    for block in pages.claim("docs/functional-embeddings.md", "python"):
+        block.run(names)
     assert names["embeddings"].vectors.shape == (60, 4)
     assert names["sigma"].shape == (4, 4)
     assert issubclass(names["Readout"], torch.nn.Module)

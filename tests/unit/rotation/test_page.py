@@ -12,14 +12,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from december_plugin.models import equivariant_core_gaussian_readout
 from december_plugin.sweeps.parse import parse_evaluations
+from helpers import pages
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "rotation-invariant-clustering.md").read_text(encoding="utf-8")
+PAGE = pages.text_of("docs/rotation-invariant-clustering.md")
+PYTHON = pages.claim("docs/rotation-invariant-clustering.md", "python")
+(SWEEP,) = pages.claim("docs/rotation-invariant-clustering.md", "yaml")
 N = 60
-
-
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
@@ -44,12 +43,11 @@ def names():
 
 @pytest.mark.slow(3)
 def test_the_code_of_the_page_runs(names, capsys):
-    code = blocks("python")
-    assert len(code) == 8
-    exec(compile(code[0], "rotation-invariant-clustering.md", "exec"), names)
+    first, *others = PYTHON
+    first.run(names)
     assert capsys.readouterr().out == "1.0\n"
-    for block in code[1:]:
-        exec(compile(block, "rotation-invariant-clustering.md", "exec"), names)
+    for block in others:
+        block.run(names)
     assert names["readouts"].shape == names["aligned"].shape == names["by_function"].shape == (N, 16)
     assert names["n_clusters"] in names["counts"]
     assert len(names["blocks"].labels) == names["n_clusters"]
@@ -57,8 +55,7 @@ def test_the_code_of_the_page_runs(names, capsys):
 
 
 def test_the_sweep_of_the_page_is_read():
-    (block,) = blocks("yaml")
-    found = parse_evaluations(yaml.safe_load(block))
+    found = parse_evaluations(yaml.safe_load(SWEEP.text))
     assert len(found.clusterings) == 9
     assert found.mistakes == []
     assert [each.threshold for each in found.cluster_confusion] == [0.5]

@@ -17,7 +17,7 @@ from december_plugin.importing.datajoint import quiet_datajoint
 from december_plugin.pool.notifications import target as module
 from december_plugin.pool.notifications.target import Command, DeliveryError, Message, Webhook, notification_target
 from december_plugin.security.redaction import redacted
-from helpers import webhook
+from helpers import pages, webhook
 from helpers.webhook import PATH
 
 MESSAGE = Message("1" * 32, "failed", "2 jobs failed @all <!channel>\nfor a reason: ä", {"schema": "lab", "count": 2})
@@ -159,3 +159,14 @@ def test_an_empty_file_and_a_setting_of_another_kind(tmp_path, monkeypatch):
     monkeypatch.setitem(quiet_datajoint().config._conf, "december.notify", ["https://chat.example"])
     with pytest.raises(SettingsError, match=r"december\.notify must be text: an address"):
         notification_target()
+
+
+def test_the_script_of_the_page_mails(tmp_path, monkeypatch):
+    (script,) = pages.claim("docs/running-on-your-gpus.md", "sh")
+    (tmp_path / "tell.sh").write_text(script.text)
+    (tmp_path / "mail").write_text(f'#!/bin/sh\nprintf "%s|" "$@" >{tmp_path}/sent\ncat >>{tmp_path}/sent\n')
+    (tmp_path / "mail").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.chdir(tmp_path)
+    notification_target("sh tell.sh").deliver(MESSAGE)
+    assert (tmp_path / "sent").read_text() == f"-s|december: 2 failed|ada@lab.example|{MESSAGE.text}\n"
