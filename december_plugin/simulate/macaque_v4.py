@@ -84,6 +84,19 @@ def read_macaque_v4_truth(folder: str | os.PathLike[str]) -> dict[str, Recording
     ------
     RecordingError
         If the folder has no truth.
+
+    See Also
+    --------
+    write_macaque_v4_recording : Writes the recording and its truth.
+    december_plugin.evaluation.agreement_with_types : Compares clusters with the planted types.
+
+    Examples
+    --------
+    >>> from december_plugin.simulate import read_macaque_v4_truth, write_macaque_v4_recording
+    >>> sizes = {"n_sessions": 2, "n_neurons": 3, "n_images": 6, "n_shown": 4, "n_test": 2, "n_repeats": 2}
+    >>> folder = write_macaque_v4_recording("simulated-v4-truth", **sizes)
+    >>> [len(truth.types) for truth in read_macaque_v4_truth(folder).values()]
+    [3, 3]
     """
     root = truth_folder(folder, writer="write_macaque_v4_recording")
     return {entry.name: read_truth(root / entry.name) for entry in entries_of(root)}
@@ -150,6 +163,20 @@ def write_macaque_v4_recording(
         If a setting is not allowed.
     RecordingError
         If the folder exists already and is not to be replaced.
+
+    See Also
+    --------
+    read_macaque_v4_truth : Reads what was planted.
+    write_recording : Images in the SENSORIUM 2022 layout.
+    december_plugin.datasets.macaque_v4_loaders : Loads the recording for training.
+
+    Examples
+    --------
+    >>> from december_plugin.simulate import write_macaque_v4_recording
+    >>> sizes = {"n_sessions": 2, "n_neurons": 3, "n_images": 6, "n_shown": 4, "n_test": 2, "n_repeats": 2}
+    >>> folder = write_macaque_v4_recording("simulated-v4", **sizes)
+    >>> sorted(entry.name for entry in folder.iterdir())
+    ['images', 'sessions', 'truth']
     """
     check_sizes(
         n_sessions=(n_sessions, 1),

@@ -77,6 +77,14 @@ class MovieTruth:
         (n,) ``g_i``, and the over-dispersion, zero for Poisson noise.
     centers
         (n, 2) row and column of the receptive field's centre in pixels.
+
+    Examples
+    --------
+    >>> from december_plugin.simulate import read_movie_truth, write_movie_recording
+    >>> folder = write_movie_recording("simulated-movies-truth", n_neurons=8, n_train=1, n_test=0, n_frames=60)
+    >>> truth = read_movie_truth(folder)
+    >>> truth.spatial_filters.shape, truth.centers.shape
+    ((8, 16, 16), (8, 2))
     """
 
     unit_ids: np.ndarray
@@ -96,6 +104,18 @@ def read_movie_truth(folder: str | os.PathLike[str]) -> MovieTruth:
     ------
     RecordingError
         If the folder has no ``truth``.
+
+    See Also
+    --------
+    write_movie_recording : Writes the recording and its truth.
+    december_plugin.evaluation.agreement_with_types : Compares clusters with the planted types.
+
+    Examples
+    --------
+    >>> from december_plugin.simulate import read_movie_truth, write_movie_recording
+    >>> folder = write_movie_recording("simulated-movies-types", n_neurons=8, n_train=1, n_test=0, n_frames=60)
+    >>> len(read_movie_truth(folder).types)
+    8
     """
     return truth_of(MovieTruth, folder, writer="write_movie_recording")
 
@@ -170,6 +190,19 @@ def write_movie_recording(
         If a setting is not allowed.
     RecordingError
         If the folder exists already and is not to be replaced.
+
+    See Also
+    --------
+    read_movie_truth : Reads what was planted.
+    write_recording : Images in the SENSORIUM 2022 layout.
+    december_plugin.datasets.movie_loaders : Loads the recording for training.
+
+    Examples
+    --------
+    >>> from december_plugin.simulate import write_movie_recording
+    >>> folder = write_movie_recording("simulated-movies", n_neurons=8, n_train=1, n_test=0, n_frames=60)
+    >>> sorted(entry.name for entry in folder.iterdir())
+    ['recording.yaml', 'responses', 'stimuli', 'truth', 'unit_ids.npy']
     """
     check_sizes(
         n_neurons=(n_neurons, 2),

@@ -115,7 +115,6 @@ def baseline_trainer(
     --------
     december_trainer : Trains with the clustering loss.
     december_plugin.clustering.cluster_readouts : Clusters the readout vectors of the trained model.
-    december_plugin.training.settings.TrainingSettings : Describes every setting.
 
     Examples
     --------
@@ -244,7 +243,6 @@ def december_trainer(
     --------
     baseline_trainer : The control: the same training without the clustering loss.
     december_plugin.clustering.DECEMber : The loss itself, for your own training loop.
-    december_plugin.training.settings.ClusteringSettings : Describes the settings of the clustering.
 
     Examples
     --------

@@ -117,12 +117,12 @@ def macaque_v4_loaders(
     --------
     static_loaders : Images in the SENSORIUM 2022 layout.
     december_plugin.models.stacked_core_attention_readout : Builds a model of these loaders.
-    december_plugin.simulate.macaque_v4.write_macaque_v4_recording : Writes simulated sessions in either layout.
+    december_plugin.simulate.write_macaque_v4_recording : Writes simulated sessions in either layout.
 
     Examples
     --------
     >>> from december_plugin.datasets import macaque_v4_loaders
-    >>> from december_plugin.simulate.macaque_v4 import write_macaque_v4_recording
+    >>> from december_plugin.simulate import write_macaque_v4_recording
     >>> sizes = {"n_sessions": 2, "n_neurons": 8, "n_images": 40, "n_shown": 30, "n_test": 3, "n_repeats": 3}
     >>> folder = write_macaque_v4_recording("v4", seed=1, **sizes)
     >>> loaders = macaque_v4_loaders([folder / "sessions"], batch_size=10, images_path=folder / "images", crop=2)

@@ -84,12 +84,12 @@ def movie_loaders(
     --------
     static_loaders : Images in the SENSORIUM 2022 layout.
     december_plugin.models.movie_core_gaussian_readout : Builds a model of these loaders.
-    december_plugin.simulate.movies.write_movie_recording : Writes a simulated recording in this format.
+    december_plugin.simulate.write_movie_recording : Writes a simulated recording in this format.
 
     Examples
     --------
     >>> from december_plugin.datasets import movie_loaders
-    >>> from december_plugin.simulate.movies import write_movie_recording
+    >>> from december_plugin.simulate import write_movie_recording
     >>> sizes = {"n_neurons": 12, "n_train": 2, "n_validation": 1, "n_test": 1, "n_repeats": 3, "n_frames": 60}
     >>> folder = write_movie_recording("retina-8", seed=1, n_test_frames=40, image_shape=(12, 12), **sizes)
     >>> loaders = movie_loaders([folder], batch_size=4, chunk_frames=30)
