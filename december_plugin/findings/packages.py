@@ -34,5 +34,5 @@ def source_commit() -> str:
         with git.Repo(root) as repository:
             changes = " with changes" if repository.is_dirty() else ""
             return f"{repository.head.commit.hexsha}{changes}"
-    except Exception:  # no git program, a tree of somebody else's, no commit yet
+    except Exception:  # no git program, someone else's tree, no commit yet
         return ""

@@ -62,7 +62,7 @@ def draw_against_k(
     by, mean, sd
         Columns: what distinguishes the lines, and what is drawn.
     ylabel
-        Of the vertical axis.
+        Label of the vertical axis.
     corridor
         Whether the SD is a band instead of bars.
     others

@@ -71,7 +71,7 @@ class Curve:
     name
         Stem of the columns ``_mean`` and ``_sd``.
     title, value
-        Of the chart and of its vertical axis.
+        Titles of the chart and of its vertical axis.
     over
         What mean and standard deviation are taken over.
     mark_types

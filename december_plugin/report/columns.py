@@ -119,7 +119,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "beta": (_ONE, "weight of the reconstruction of the fit that counts"),
     "loss_before": (_ONE, "mean distance between vectors of length 1 before they are aligned, 0 to 2"),
     "alignment_loss": (_ONE, "the same, after they are aligned"),
-    "ambiguous_share": (_ONE, "share of the angles to which another one is nearly as good"),
+    "ambiguous_share": (_ONE, "share of the neurons for which another angle is nearly as good"),
     "confusion_responses": ("", "linear: before the output nonlinearity; images: as predicted for training stimuli"),
     "confusion_threshold": (_ONE, "mean correlation down to which clusters are merged into blocks"),
     "first": ("", "a cluster"),
