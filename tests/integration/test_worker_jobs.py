@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import sys
@@ -192,15 +193,19 @@ class BrokenWatch(JobWatch):
         raise RuntimeError("the watch broke at the end")
 
 
-def break_fetch(worker, monkeypatch) -> None:
+def break_fetch(worker, monkeypatch, error=RuntimeError) -> None:
     real = worker.tables.TrainedModel.make_fetch
 
     def make_fetch(self, key):
         if key["seed"] == 2:
-            raise RuntimeError("the fetch broke")
+            raise error("the fetch broke")
         return real(self, key)
 
     monkeypatch.setattr(worker.tables.TrainedModel, "make_fetch", make_fetch)
+
+
+def cancel_fetch(worker, monkeypatch) -> None:
+    break_fetch(worker, monkeypatch, asyncio.CancelledError)  # not an Exception
 
 
 def break_words(worker, monkeypatch) -> None:
@@ -218,7 +223,10 @@ def break_watch(worker, monkeypatch) -> None:
     """Do nothing: its watch is broken."""
 
 
-@pytest.mark.parametrize(("break_it", "what"), [(break_fetch, "fetch"), (break_words, "words"), (break_watch, "watch")])
+@pytest.mark.parametrize(
+    ("break_it", "what"),
+    [(break_fetch, "fetch"), (cancel_fetch, "fetch"), (break_words, "words"), (break_watch, "watch")],
+)
 def test_an_error_around_a_job_fails_this_job_and_the_worker_goes_on(lab, monkeypatch, caplog, break_it, what):
     worker = Worker(lab.tables, SETTINGS, watch=BrokenWatch() if break_it is break_watch else None)
     break_it(worker, monkeypatch)
@@ -227,7 +235,8 @@ def test_an_error_around_a_job_fails_this_job_and_the_worker_goes_on(lab, monkey
     assert report.ended_by == "nothing is left to do"
     (row,) = lab.tables.schema.jobs.fetch(as_dict=True)
     assert (row["status"], row["key"]["seed"]) == ("error", 2)
-    assert row["error_message"] == f"RuntimeError: the {what} broke"
+    kind = "CancelledError" if break_it is cancel_fetch else "RuntimeError"
+    assert row["error_message"] == f"{kind}: the {what} broke"
     assert "Traceback" in row["error_stack"]
     assert (
         f"in {'begins' if what == 'watch' else 'describe' if what == 'words' else 'make_fetch'}" in row["error_stack"]

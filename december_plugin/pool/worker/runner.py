@@ -18,6 +18,7 @@ from december_plugin.pool.liveness import SHORT
 from december_plugin.pool.transactions import leave_transaction
 from december_plugin.pool.worker.claiming import ClaimedJob
 from december_plugin.pool.worker.gpu import is_out_of_memory
+from december_plugin.pool.worker.interruption import Interrupted
 from december_plugin.pool.worker.job import WorkerJob, job_logger
 from december_plugin.pool.worker.job_log import job_log_path, logged_to
 from december_plugin.pool.worker.job_settings import JobSettings
@@ -217,7 +218,9 @@ class JobRunner:
         try:
             with use_job(job), self._monitor(type(table).__name__, key, job) as monitor, monitored(monitor):
                 result = table.populate(keys=[key], suppress_errors=True, return_exception_objects=True)
-        except (SystemExit, Exception) as error:  # of the job, or of the driver, on the way in or at the commit
+        except (Interrupted, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # of the job, or of the driver, on the way in or at the commit
             return error
         errors = [error for _, error in result["error_list"]]
         if errors and isinstance(errors[0], KeyboardInterrupt):
