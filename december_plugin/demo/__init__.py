@@ -1,1 +1,1 @@
-"""The demonstration: the whole main job on simulated recordings."""
+"""The demonstration: the whole workflow on simulated recordings."""

@@ -1,4 +1,4 @@
-"""The demonstration: the whole main job, on simulated recordings with planted types or on your own."""
+"""The demonstration: the whole workflow, on simulated recordings with planted types or on your own."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ WITH_NULL = ("kmeans", "december")  # methods whose agreement is compared with a
 TYPES_NAME = "planted types"
 PUBLISHED_IMAGE_SHAPE = (144, 256)
 COMMENT_LENGTH = 256  # characters of nnfabrik's comments that a joined name may take
-IDLE_EXIT = 1.0  # the workers have nothing to wait for (s)
-N_LINES = 8  # of what the workers said last, in an error
-EXPECTED = ("pool ", "ends: nothing to do", "waiting for")  # of what the pool says
+IDLE_EXIT = 1.0  # workers need not wait for anything (s)
+N_LINES = 8  # of the workers' last output, in an error
+EXPECTED = ("pool ", "ends: nothing to do", "waiting for")  # parts of what the pool says
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the demonstration does.
+    """Settings of the demonstration.
 
     Attributes
     ----------
     folder
         Where recordings, sweep, logs and figures go.
     recordings
-        The user's own recordings; none: simulated ones.
+        The user's own recordings; empty for simulated ones.
     seeds, n_clusters
         Model seeds and numbers of clusters.
     max_iter, pretrain_epochs
@@ -65,13 +65,13 @@ class DemoSettings:
 
 
 def simulated_recordings(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Write the demonstration's recordings into ``folder``, if they are not there yet.
+    """Write the demonstration's recordings into ``folder``, if they do not exist yet.
 
     Returns
     -------
     dict
         By the comment of their dataset, the folders of two sessions: neurons of planted types, and neurons of a
-        continuum whose tuning has the same mean and covariance. All else is equal in the two.
+        continuum whose tuning has the same mean and covariance. Everything else is equal.
     """
     from december_plugin.simulate import write_recording
 
@@ -85,7 +85,7 @@ def simulated_recordings(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def demo_sweep(settings: DemoSettings, recordings: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
-    """Return the sweep of the demonstration, as a YAML file could hold it; recordings by their dataset's comment."""
+    """Return the sweep of the demonstration, as in a YAML file; recordings by their dataset's comment."""
     epochs = {"max_iter": settings.max_iter, "pretrain_epochs": settings.pretrain_epochs}
     control = {"pretrain_epochs": settings.pretrain_epochs, "stop_after_pretraining": True}
     clusters = list(settings.n_clusters)
@@ -147,7 +147,7 @@ def _image_shape(recording: Path) -> tuple[int, ...]:
 
 
 def _behavior_settings(recordings: Sequence[Path]) -> dict[str, bool]:
-    """Use behaviour and pupil position where every recording has them."""
+    """Use behaviour and pupil position if every recording has them."""
     return {
         setting: all((path / "data" / item).is_dir() for path in recordings)
         for setting, item in (("include_behavior", "behavior"), ("include_eye_position", "pupil_center"))
@@ -159,7 +159,7 @@ def write_sweep(settings: DemoSettings, recordings: Mapping[str, Sequence[Path]]
     content = demo_sweep(settings, recordings)
     text = yaml.safe_dump(content, sort_keys=False, width=120)
     path, number = settings.folder / "sweep.yaml", 1
-    while path.exists() and path.read_text(encoding="utf-8") != text:  # it may be the user's by now
+    while path.exists() and path.read_text(encoding="utf-8") != text:  # the user may have changed it
         number += 1
         path = settings.folder / f"sweep-{number}.yaml"
     path.write_text(text, encoding="utf-8")
@@ -215,7 +215,7 @@ def fill_tables(schema: str, settings: DemoSettings, tables: Any, plan: Sequence
     if code == ExitCode.ERROR:
         end = "\n".join(said)
         raise DecemberError(f"the workers broke down; their logs are in {settings.folder}:\n{end}")
-    # A failure of another run in these tables is not this one's.
+    # Failures of other runs in these tables do not count.
     wanted = {tuple(sorted(key.items())) for key in keys}
     for job in read_overview(tables).jobs_in("failed", "poisoned"):
         if tuple(sorted((name, (job.key or {}).get(name)) for name in keys[0])) in wanted:
@@ -223,11 +223,11 @@ def fill_tables(schema: str, settings: DemoSettings, tables: Any, plan: Sequence
 
 
 def pool_settings(schema: str, settings: DemoSettings) -> PoolSettings:
-    """Return what the demonstration asks of a pool: its workers share the first GPU, or the processor."""
+    """Return the settings of the demonstration's pool, whose workers share the first GPU, or the processor."""
     places: dict[str, Any] = {"cpu": settings.n_workers}
     if visible_gpus().gpus:
         places = {"gpus": (0,), "workers_per_gpu": settings.n_workers}
-    # The tables are the demonstration's own, also where the settings name the lab's nnfabrik tables.
+    # The demonstration has its own tables, even if the settings name the lab's nnfabrik tables.
     return PoolSettings(
         schema=schema, nnfabrik=schema, retry=True, idle_exit=IDLE_EXIT, log_folder=settings.folder, **places
     )
@@ -235,13 +235,13 @@ def pool_settings(schema: str, settings: DemoSettings) -> PoolSettings:
 
 def _environment(settings: DemoSettings) -> dict[str, str]:
     environment = {**os.environ, "DECEMBER_PRETRAINING": str((settings.folder / "pretraining").resolve())}
-    # Workers share the machine: each takes its part of the cores.
+    # Workers share the machine: each takes its share of the cores.
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // settings.n_workers)))
     return environment
 
 
 def check_folder(folder: Path) -> None:
-    """Make the demonstration's folder, or raise a :class:`ServerError`."""
+    """Create the demonstration's folder, or raise a :class:`ServerError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()

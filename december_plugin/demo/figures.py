@@ -1,4 +1,4 @@
-"""The figures of the demonstration, from what is in the tables."""
+"""The figures of the demonstration, from the tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def draw_figures(
     *,
     types_name: str | None,
 ) -> list[Path]:
-    """Draw agreement against its null for all data; of the first dataset agreement, t-SNE and training curves.
+    """Draw agreement against its null for all datasets, and agreement, t-SNE and training curves of the first one.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ def draw_figures(
     plan
         Keys of the trainings.
     types_name
-        The known types of the first dataset, if there are any.
+        The known types of the first dataset, if any.
 
     Returns
     -------
     list of pathlib.Path
-        What was written.
+        The files that were written.
     """
     figures = {}
     if len(nulls):
@@ -56,7 +56,7 @@ def draw_figures(
     table = table[table["dataset_hash"] == plan[0]["dataset_hash"]]
     known = _known_types(lab, types_name) if types_name is not None else None
     n_types = known["type"].nunique() if known is not None else None
-    if table["agreement_mean"].notna().any():  # with one seed there is no pair to agree
+    if table["agreement_mean"].notna().any():  # one seed has no pair to compare
         figures["agreement"] = agreement_figure(table, n_types=n_types)
     n_clusters = _middle(table, n_types)
     figures["readouts"] = _readouts(lab, table, n_clusters, known)
@@ -65,7 +65,7 @@ def draw_figures(
 
 
 def _null_panels(lab: Lab, table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
-    """Return the nulls of the methods themselves, not of controls, named by dataset where there are several."""
+    """Return the nulls of the methods themselves, not of controls, named by dataset if there are several."""
     of_control = set(table.loc[table["trainer_role"] == "control", "label"])
     key = configuration_key(lab.tables)
     shown = nulls[~nulls["label"].isin(of_control)].merge(table[[*key, "agreement_sd"]], on=key)
@@ -76,7 +76,7 @@ def _null_panels(lab: Lab, table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataF
 
 
 def _middle(table: pd.DataFrame, n_types: int | None) -> int:
-    """Return the number of clusters to draw: that of the known types if it is there, else the middle one."""
+    """Return the number of clusters to draw: that of the known types if it was used, else the middle one."""
     counts = sorted(set(table["n_clusters"]))
     return n_types if n_types is not None and n_types in counts else int(counts[len(counts) // 2])
 
@@ -99,7 +99,7 @@ def _known_types(lab: Lab, types_name: str) -> pd.DataFrame:
 
 
 def _readouts(lab: Lab, table: pd.DataFrame, n_clusters: int, known: pd.DataFrame | None) -> Any:
-    """Draw the readouts of one DECEMber model of this K, of the gentlest strength, by clusters and by known types."""
+    """Draw the readouts of one DECEMber model of this K, at the lowest strength, by clusters and by known types."""
     rows = table[(table["method"] == "december") & (table["n_clusters"] == n_clusters)]
     row = rows.loc[rows["gradient_ratio"].idxmin()]
     configuration = {name: row[name] for name in lab.tables.ClusterAssignment.primary_key if name != "seed"}
@@ -109,7 +109,7 @@ def _readouts(lab: Lab, table: pd.DataFrame, n_clusters: int, known: pd.DataFram
     assigned = dict(list(assignment_frame(lab.tables, key).groupby("data_key")))
     neurons = pd.concat([assigned[data_key] for data_key in dict.fromkeys(embeddings.data_keys)], ignore_index=True)
     seeds = (lab.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed")
-    if len(seeds) > 1:  # the clusters of the report, in its numbers
+    if len(seeds) > 1:  # numbered as in the report
         shared = consensus_frame(lab.tables, seeds)[[*NEURON, "cluster"]]
         labels = neurons[NEURON].merge(shared, on=NEURON, how="left")["cluster"].fillna(-1).astype(int)
     else:
@@ -125,7 +125,7 @@ def _readouts(lab: Lab, table: pd.DataFrame, n_clusters: int, known: pd.DataFram
 def _curves(
     lab: Lab, table: pd.DataFrame, n_clusters: int, plan: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, list[Any]], dict[str, Method]]:
-    """Return the curves of the baseline and of the DECEMber models of this K, and what these are, by label."""
+    """Return the curves of the baseline and of the DECEMber models of this K, and their meaning, by label."""
     trainers = table[["trainer_fn", "trainer_hash", "method", "trainer_role", "label", "identity", "n_clusters"]]
     of_december = trainers[(trainers["method"] == "december") & (trainers["n_clusters"] == n_clusters)]
     baselines = trainers[trainers["trainer_role"] == "baseline"].drop_duplicates("trainer_hash")

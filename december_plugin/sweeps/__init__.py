@@ -1,1 +1,1 @@
-"""Sweep files: read, check, estimate and register them; the ones that come with december are in the folders beside."""
+"""Sweep files: read, check, estimate and register them; those of december are in the folders next to this file."""

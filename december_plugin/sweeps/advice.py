@@ -1,7 +1,7 @@
 """What to know before a valid sweep is registered.
 
-Its trainings will go wrong where recordings are not there, or workers refuse functions; its results cannot be read
-without seeds to compare, controls, and the post hoc methods.
+Its trainings fail if recordings are missing or workers refuse functions; its results cannot be interpreted without
+seeds to compare, controls, and the post hoc methods.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from december_plugin.text.formatting import numbered
 
 
 def advice(sweep: Sweep) -> Iterator[str]:
-    """Yield a sentence for each thing that a DECEMber number should stand beside and will not.
+    """Yield a sentence for each comparison that DECEMber's results need and the sweep lacks.
 
     Parameters
     ----------
@@ -38,32 +38,32 @@ def advice(sweep: Sweep) -> Iterator[str]:
     baselines = [entry for entry in sweep.trainers if _is_our_trainer(entry, "baseline_trainer")]
     controls = {_pretraining(entry) for entry in baselines if entry.config.get("stop_after_pretraining")}
     if not any(not entry.config.get("stop_after_pretraining") for entry in baselines):
-        yield "no baseline_trainer without clustering loss is there to compare DECEMber with."
+        yield "there is no baseline_trainer without clustering loss to compare DECEMber with."
     missing = sorted({_pretraining(entry) for entry in december} - controls, key=str)
     if missing:
         epochs = ", ".join(map(str, sorted({dict(pretraining)["epochs"] for pretraining in missing})))
         yield (
             f"no control ends with the pretraining of DECEMber ({epochs} epochs): a baseline_trainer with "
-            "stop_after_pretraining: true and the same pretrain_epochs and lr_init. Without it nobody can tell what "
-            "the clustering loss has added."
+            "stop_after_pretraining: true and the same pretrain_epochs and lr_init. Without it you cannot "
+            "tell what the clustering loss added."
         )
     yield from _post_hoc({entry.config["n_clusters"] for entry in december}, sweep)
 
 
 def _unaligned(sweep: Sweep) -> Iterator[str]:
-    """Yield that clusterings with an alignment have nothing to align, where that is so."""
+    """Yield a sentence if clusterings with an alignment have nothing to align."""
     aligned = [entry for entry in sweep.clusterings if alignment_recipe(entry.settings)]
     patterns = equivariant_patterns()
     if aligned and not any(is_equivariant(entry.fn, entry.config, patterns) for entry in sweep.models):
         number = numbered(len(aligned), "clustering")
         yield (
-            f"the sweep has {number} with alignment, but no rotation-equivariant model, and only these are aligned. A "
-            f"model function of your own with such a core is named in {EQUIVARIANT_VARIABLE}."
+            f"the sweep has {number} with alignment, but no rotation-equivariant model, and only these are aligned. "
+            f"If your own model function has such a core, name it in {EQUIVARIANT_VARIABLE}."
         )
     elif aligned and all(_is_our_trainer(entry, "december_trainer") for entry in sweep.trainers):
         yield (
             "vectors are aligned for clusterings that are fitted afterwards, but all trainers are december_trainer, "
-            "whose models have clusters of their own. Add a baseline_trainer."
+            "whose models have their own clusters. Add a baseline_trainer."
         )
 
 
@@ -74,8 +74,8 @@ def _post_hoc(asked: set[Any], sweep: Sweep) -> Iterator[str]:
         counts.setdefault(entry.method, set()).add(entry.n_clusters)
     if not counts:
         yield (
-            "there are no clusterings, so DECEMber will stand beside no other method. With t_mixture and the same "
-            "n_clusters one sees what the clustering loss adds."
+            "there are no clusterings, so DECEMber will not be compared with other methods. t_mixture with the same "
+            "n_clusters shows what the clustering loss adds."
         )
     for method in sorted(method for method in counts if counts[method] != {FOUND}):
         if left := sorted(asked - counts[method]):
@@ -94,11 +94,11 @@ def _pretraining(entry: Entry) -> tuple[Any, ...]:
 
 
 MOST_PATHS = 5  # paths that are named one by one
-NOWHERE = "an entry"  # what a refusal that nobody sees calls the entry
+NOWHERE = "an entry"  # what a refusal, which is not shown, calls the entry
 
 
 def recording_paths(fn: str, config: dict[str, Any]) -> list[str]:
-    """Return the files and folders that an entry of a dataset function of this package names; of others, none."""
+    """Return the files and folders that an entry names; none for dataset functions of other packages."""
     function = resolve("datasets", fn)
     if not is_ours(function):
         return []
@@ -129,14 +129,14 @@ def missing_recordings(sweep: Sweep, moved: Mapping[str, str] | None = None) -> 
     if missing:
         yield (
             "paths are part of the dataset's entry. If one is wrong, correct it before workers start, and remove what "
-            "was planned for it: `december forget`. If workers run on other machines, it must be there."
+            "was planned for it: `december forget`. If workers run on other machines, it must be right there."
         )
 
 
 def _exists(path: str) -> bool:
     try:
         return Path(path).exists()
-    except (OSError, ValueError):  # no rights on the way to it, a name that is too long
+    except (OSError, ValueError):  # no permission for a folder above it, or a name that is too long
         return False
 
 
@@ -172,7 +172,7 @@ def refused_functions(sweep: Sweep) -> Iterator[str]:
 
 
 def _needed(allowed: AllowedModules, function: Any, name: str) -> list[str]:
-    """Return the packages that must be allowed for a function: where its name is, and where it was defined."""
+    """Return the packages that must be allowed for a function: those of its name and of its definition."""
     needed = []
     try:
         allowed.check(name, table=NOWHERE)

@@ -13,7 +13,7 @@ SAME = "has the settings of an entry before it"
 
 
 def same_settings(entry: Any, before: Sequence[Any]) -> str:
-    """Return in words that an entry is one of those before it; "" where it is not."""
+    """Return in words that an entry repeats an earlier one; "" if it does not."""
     return SAME if entry in before else ""
 
 
@@ -33,16 +33,16 @@ def read_asked(
     content
         The mapping of the sweep's file.
     section
-        Its name.
+        Name of the section.
     kind
         The class of its settings.
     wrong
-        Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` where a key
+        Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` if a key
         is wrong.
     example
         An entry, for messages.
     again
-        Returns what of an entry is that of one before it, in words; "" where nothing is.
+        Returns in words what an entry repeats of an earlier one; "" for nothing.
     """
     found = content.get(section)
     if found is None:

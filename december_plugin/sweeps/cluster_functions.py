@@ -1,4 +1,4 @@
-"""The section ``cluster_confusion`` of a sweep: which comparisons of clusters by what they compute are asked for.
+"""The section ``cluster_confusion`` of a sweep: comparisons of clusters by what their neurons compute.
 
 ::
 
@@ -6,8 +6,8 @@
       - {threshold: 0.5}
       - {responses: images, clusterings: [gmm]}
 
-Nothing is compared for a sweep without this section. What it asks for is computed for every assignment in the database;
-with ``clusterings`` for those of these methods only.
+Nothing is compared for a sweep without this section. What it asks for is computed for every assignment in the database,
+or, with ``clusterings``, only for those of these methods.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def read_cluster_confusion(
     content
         The mapping of the sweep's file.
     wrong
-        Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` where a key
+        Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` if a key
         is wrong.
     """
     return read_asked(content, "cluster_confusion", ClusterFunctionsSettings, wrong, example="{threshold: 0.5}")

@@ -1,6 +1,6 @@
-"""The entries of a sweep beside those in nnfabrik's tables: which are new, and whose comment is another one.
+"""Compares the entries of a sweep with nnfabrik's tables: which are new, and whose comments differ.
 
-Reading and comparing are apart from writing, so that ``register --dry-run`` says what ``register`` would do.
+Reading and comparing are separate from writing, so that ``register --dry-run`` says what ``register`` would do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from december_plugin.sweeps.parse import Entry, Sweep
 
 KINDS = ("dataset", "model", "trainer")
 AT_ONCE = 100  # rows of an insert: the configurations of all must fit into one packet
-MAY_NOT_WRITE = (1142, 1143, 1290, 1792, 1836)  # the server's codes: no right to it, or a server that only reads
+MAY_NOT_WRITE = (1142, 1143, 1290, 1792, 1836)  # the server's codes: no permission, or a read-only server
 NOT_COMPARED = "n_clusters"  # entries that differ only in K have the same comment on purpose
 MOST_COMPARED = 200  # earlier entries with a comment, and new ones, that are compared
 
@@ -32,11 +32,11 @@ class Comment:
     table
         ``Dataset``, ``Model`` or ``Trainer``.
     key
-        Of the entry.
+        Key of the entry.
     stored, wanted
-        The comment in the table, and that of the sweep.
+        The comment in the table, and that in the sweep.
     kept_because
-        Why the one in the table stays; "" if it is replaced.
+        Why the one in the table is kept; "" if it is replaced.
     """
 
     table: str
@@ -59,7 +59,7 @@ class SameComment:
     n_new
         How many new entries have it.
     settings
-        The settings in which they differ from the earlier entry that is most like them: name to the values of the
+        The settings in which they differ from the most similar earlier entry: name to the values of the
         earlier entry and of the new one (as text; "not set" where it has none).
     """
 
@@ -71,7 +71,7 @@ class SameComment:
 
 @dataclass
 class Compared:
-    """Entries of one kind beside their table.
+    """Entries of one kind compared with their table.
 
     Attributes
     ----------
@@ -80,9 +80,9 @@ class Compared:
     keys
         The key of every entry of the sweep, in its order.
     new
-        Key to entry, of those that the table does not have.
+        Key to entry, for those that the table does not have.
     comments
-        Comments that are other ones.
+        Comments that differ.
     same_comments
         New entries with the comment of earlier ones.
     """
@@ -111,7 +111,7 @@ def compare(sweep: Sweep, *, nnfabrik: Any, fabrikant: str | None) -> dict[str, 
     nnfabrik
         Module with nnfabrik's tables.
     fabrikant
-        Who registers: the comments of others' entries stay. None: not known yet.
+        Contributor who registers; comments of others' entries are kept. None: not known yet.
 
     Returns
     -------
@@ -139,8 +139,8 @@ def _compare(table: Any, kind: str, entries: Sequence[Entry], fabrikant: str | N
         seen[pair] = entry
         if (other := spelled.setdefault((entry.fn.casefold(), pair[1]), entry.fn)) != entry.fn:
             raise SettingsError(
-                f"{entry.fn!r} cannot be registered beside {other!r} with the same settings: to the database, names "
-                "that differ only in case are the same. Give one of the functions another name."
+                f"{entry.fn!r} cannot be registered in addition to {other!r} with the same settings: to the database, "
+                "names that differ only in case are the same. Give one of the functions another name."
             )
         if pair not in stored:
             found.new[pair] = entry
@@ -158,12 +158,12 @@ def _compare(table: Any, kind: str, entries: Sequence[Entry], fabrikant: str | N
 
 
 def _check_same(entry: Entry, other: Entry) -> None:
-    """Refuse two entries that nnfabrik cannot tell apart: its hashes of 1 and "1", and of [] and {}, are the same."""
+    """Refuse two entries that nnfabrik cannot distinguish: its hashes of 1 and "1", and of [] and {}, are equal."""
     if entry.config != other.config:
         names = [name for name in entry.config if entry.config[name] != other.config.get(name)]
         values = ", ".join(f"{name} {other.config.get(name)!r} and {entry.config[name]!r}" for name in names)
         raise SettingsError(
-            f"two entries of {entry.fn!r} differ only in what nnfabrik's hash takes for the same: {values}. Keep one "
+            f"two entries of {entry.fn!r} differ only in values with the same hash in nnfabrik: {values}. Keep one "
             "of them."
         )
 
@@ -171,7 +171,7 @@ def _check_same(entry: Entry, other: Entry) -> None:
 def may_change(table: Any, column: str) -> bool:
     """Return whether the account may change this column of a table; nothing is changed.
 
-    The server checks that before it looks for rows.
+    The server checks this before it looks for rows.
     """
     try:
         table.connection.query(f"UPDATE {table.full_table_name} SET `{column}` = `{column}` WHERE FALSE")
@@ -184,13 +184,13 @@ def may_change(table: Any, column: str) -> bool:
     return True
 
 
-# --- comments that are there already -----------------------------------------------------------------------------
+# --- existing comments ------------------------------------------------------------------------------------------
 
 
 def _same_comments(
     table: Any, kind: str, stored: Mapping[tuple[str, str], tuple[str, str]], new: Mapping[tuple[str, str], Entry]
 ) -> Iterator[SameComment]:
-    """Yield in what new entries differ from earlier ones with the same function and comment."""
+    """Yield how new entries differ from earlier ones with the same function and comment."""
     wanted: dict[tuple[str, str], list[Entry]] = {}
     for entry in new.values():
         if entry.comment:
@@ -257,7 +257,7 @@ def write(found: Compared, *, nnfabrik: Any, fabrikant: str) -> None:
 
 
 def _has_nnfabriks_add_entry(table: Any) -> bool:
-    """Return whether the table adds entries as nnfabrik's own does: by their hash, and nothing else."""
+    """Return whether the table adds entries as nnfabrik's own does: only by their hash."""
     return getattr(type(table).add_entry, "__module__", "") == "nnfabrik.main"
 
 

@@ -16,14 +16,14 @@ from december_plugin.sweeps.training_time import Device, Estimate, Finished, Tra
 
 @dataclass(frozen=True)
 class DeviceEstimate:
-    """How long trainings take on one kind of device, judged by those that ran there.
+    """How long trainings take on one kind of device, judging by those that ran there.
 
     Attributes
     ----------
     device
-        The kind.
+        The kind of device.
     estimate
-        For the trainings that are left, as if one worker did them one after the other.
+        For the remaining trainings, as if one worker did them one after the other.
     n_finished
         Finished trainings that ran there.
     """
@@ -34,7 +34,7 @@ class DeviceEstimate:
 
     @property
     def seconds(self) -> float:
-        """Time to be expected of one device with all of its workers (s)."""
+        """Expected time on one device with all of its workers (s)."""
         return self.estimate.seconds / self.device.n_workers
 
     @property
@@ -45,7 +45,7 @@ class DeviceEstimate:
 
 @dataclass(frozen=True)
 class SweepEstimate:
-    """What is left of a sweep, given what is in the tables.
+    """What remains of a sweep, given what is in the tables.
 
     Attributes
     ----------
@@ -56,10 +56,10 @@ class SweepEstimate:
     n_trained
         Those that are trained already.
     devices
-        For those that are not trained, by kind of device: where most of them could be judged first. Without processors
-        if a GPU has trained anything like them; empty if nothing has.
+        For those that are not trained, by kind of device, first the one on which most of them could be judged. Without
+        processors if a GPU has trained anything similar; empty if nothing has.
     n_interrupted
-        Finished trainings that were left out because they resumed from a checkpoint, so that their time is not known.
+        Finished trainings that were left out because they resumed from a checkpoint, so that their time is unknown.
     following
         The jobs that follow the trainings.
     """
@@ -112,7 +112,7 @@ def estimate_sweep(sweep: Sweep, *, nnfabrik: Any, tables: Any) -> SweepEstimate
 
 
 def _by_device(left: list[Training], finished: Mapping[Device, list[Finished]]) -> tuple[DeviceEstimate, ...]:
-    """Return what each kind of device takes for the trainings that are left, as far as it has trained such."""
+    """Return the time of the remaining trainings on each kind of device that has trained similar ones."""
     found = [DeviceEstimate(device, estimate(left, those), len(those)) for device, those in finished.items()]
     found = [each for each in found if each.estimate.bases]
     on_gpus = [each for each in found if each.device.is_gpu]
@@ -124,7 +124,7 @@ def _by_device(left: list[Training], finished: Mapping[Device, list[Finished]]) 
 def finished_trainings(nnfabrik: Any, tables: Any) -> tuple[dict[Device, list[Finished]], int]:
     """Return the trainings whose time is known, by the kind of device that they ran on, and how many were left out.
 
-    Workers note beginning and end of every job; trainings by a plain ``populate()`` have no time.
+    Workers record start and end of every job; trainings by a plain ``populate()`` have no time.
     """
     jobs = {row["job_hash"]: row for row in _done_jobs(tables)}
     epochs = {
@@ -164,7 +164,7 @@ def _done_jobs(tables: Any) -> list[dict[str, Any]]:
 
 
 def _device(worker: Mapping[str, Any]) -> Device:
-    """Return on what a worker computes; those of earlier versions have noted the number of the GPU only."""
+    """Return a worker's device; workers of earlier versions recorded only the number of the GPU."""
     is_gpu = bool(worker["gpu_workers"] and (worker["gpu_name"] or worker["worker_gpu"]))
     return Device(is_gpu, worker["gpu_name"], int(worker["gpu_workers"])) if is_gpu else Device()
 

@@ -1,4 +1,4 @@
-"""The section ``exciting_images`` of a sweep: of which neurons maximally exciting images are asked for, and how.
+"""The section ``exciting_images`` of a sweep: the neurons whose maximally exciting images are computed, and how.
 
 ::
 
@@ -7,7 +7,7 @@
       - {models: seeds, clusterings: [gmm], n_starts: 1}
 
 Nothing is computed for a sweep without this section. What it asks for is computed for every assignment in the database
-whose model is tested; with ``clusterings`` for those of these methods only.
+whose model is tested, or, with ``clusterings``, only for those of these methods.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def read_exciting_images(content: Mapping[str, Any], wrong: Callable[..., None])
     content
         The mapping of the sweep's file.
     wrong
-        Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` where a key
+        Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` if a key
         is wrong.
     """
     return read_asked(content, "exciting_images", ExcitingImagesSettings, wrong, example="{per_cluster: 16}")

@@ -1,6 +1,6 @@
-"""What the file of a sweep may hold: its sections, the keys of their entries, and the values of these keys.
+"""The format of a sweep's file: its sections, the keys of their entries, and the values of these keys.
 
-Settings of functions and methods are checked where they are put together, entry by entry
+Settings of functions and methods are checked where they are combined, entry by entry
 (:mod:`december_plugin.sweeps.parse`).
 """
 
@@ -87,7 +87,7 @@ class ClusteringItem(StrictModel):
             ]
         ],
         BeforeValidator(lambda given: given if isinstance(given, list) else [given]),
-    ] = Field(default_factory=list)  # a method may find it
+    ] = Field(default_factory=list)  # some methods find it
     grid: Grid = Field(default_factory=dict)
 
 
@@ -127,7 +127,7 @@ SECTIONS = tuple(SweepContent.model_fields)
 
 
 def content_mistakes(content: Mapping[str, Any]) -> list[Violation]:
-    """Return what is wrong with a file as a whole; empty sections are as good as none."""
+    """Return what is wrong with a file as a whole; empty sections count as missing."""
     given = {name: value for name, value in content.items() if value or name not in SECTIONS}
     try:
         SweepContent.model_validate(given)
@@ -136,7 +136,7 @@ def content_mistakes(content: Mapping[str, Any]) -> list[Violation]:
     else:
         return []
     unknown = [str(each.path[0]) for each in found if each.is_unknown and len(each.path) == 1]
-    # A section whose name is misspelled is not missing, too.
+    # A section whose name is misspelled is not also reported as missing.
     return [each for each in found if not (each.is_missing and _is_like(each.path, unknown))]
 
 

@@ -1,7 +1,7 @@
-"""The jobs that a sweep brings after its trainings, and how long they take, read without writing anything.
+"""The jobs that follow the trainings of a sweep, and how long they take, read without writing anything.
 
-They are those of its models and, of clusterings and of what is asked for beside them that nobody has asked for before,
-those of all other models in the tables, too: workers compute what is asked for wherever it fits.
+They are those of its models and, if it has new clusterings or evaluations, also those of all other models in the
+tables, because workers compute whatever is asked for wherever it fits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from december_plugin.schemas.stability import resampling_row
 from december_plugin.sweeps.parse import Sweep
 
 CLUSTERINGS, EVALUATIONS, NULL = "clusterings", "evaluations", "the null"
-# Without LabelAgreement: which models will share sessions with known types, only their labels say.
+# Without LabelAgreement, because only labels say which models will share sessions with known types.
 GROUPS = {
     CLUSTERINGS: ("Alignment", "ClusterAssignment"),
     EVALUATIONS: (
@@ -48,7 +48,7 @@ Key = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Following:
-    """Jobs of one kind that a sweep brings after its trainings.
+    """Jobs of one kind that follow the trainings of a sweep.
 
     Attributes
     ----------
@@ -57,9 +57,9 @@ class Following:
     n_left
         Jobs that are not done.
     n_unknown
-        Those of tables of which no job has finished yet.
+        Those of tables in which no job has finished yet.
     seconds
-        Time that the others take one worker (s).
+        Time that one worker needs for the others (s).
     """
 
     name: str
@@ -94,16 +94,16 @@ def following_jobs(
 
 @dataclass(frozen=True)
 class _Models:
-    """Models that differ in nothing but the seed: a dataset, a model and a trainer.
+    """Models that differ only in the seed: a dataset, a model and a trainer.
 
     Attributes
     ----------
     key
-        Of the three.
+        Key of the three.
     seeds
         All that are planned or trained.
     own
-        Those of the sweep.
+        Seeds of the sweep.
     """
 
     key: Key
@@ -111,17 +111,17 @@ class _Models:
     own: frozenset[int]
 
     def brought(self, is_new: bool) -> frozenset[int]:
-        """Return the seeds for which there are jobs of an entry: of one that is new, those of other sweeps, too."""
+        """Return the seeds for which an entry has jobs; if it is new, including those of other sweeps."""
         return self.seeds if is_new else self.own
 
     def pairs(self, is_new: bool) -> int:
-        """Return the number of pairs of seeds of which at least one brings a job."""
+        """Return the number of pairs of seeds of which at least one has a job."""
         return _pairs(len(self.seeds)) - _pairs(len(self.seeds - self.brought(is_new)))
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """Settings of an evaluation: their hash, whether nobody has asked for it before, and of whom it is."""
+    """Settings of an evaluation: their hash, whether they are new, and the clusterings that they apply to."""
 
     name: str
     is_new: bool
@@ -151,7 +151,7 @@ class _Clustering:
 
 @dataclass(frozen=True)
 class _Alignment:
-    """An alignment: its hash, whether nobody has asked for it before, and whether it waits for a covariance."""
+    """An alignment: its hash, whether it is new, and whether it waits for a covariance."""
 
     name: str
     is_new: bool
@@ -226,9 +226,9 @@ class _Jobs:
         return list(found.values())
 
     def _configurations(self, sweep: Sweep, trainers: Sequence[Key]) -> list[_Configuration]:
-        """Return which models are clustered how, as far as they will be.
+        """Return how each model is clustered.
 
-        Of models that were imported without their recording, only those that came with the covariance or the test
+        Models that were imported without their recording are left out unless they came with the covariance or the test
         correlations that a clustering needs.
         """
         counts = self._counts(sweep, trainers)
@@ -249,7 +249,7 @@ class _Jobs:
         return found
 
     def _counts(self, sweep: Sweep, trainers: Sequence[Key]) -> dict[tuple[Any, ...], int]:
-        """Return the number of clusters of DECEMber's models, as far as clusters or trainers say it."""
+        """Return the number of clusters of DECEMber's models, as far as clusters or trainers give it."""
         said = {
             _values({name: row[name] for name in ("trainer_fn", "trainer_hash")}): row["trainer_config"]
             for row in self.tables.nnfabrik.Trainer.fetch("trainer_fn", "trainer_hash", "trainer_config", as_dict=True)
@@ -316,7 +316,7 @@ class _Jobs:
         return {_values(each.key): number(each.models, each.clustering.is_new) for each in self.configurations}
 
     def _covariances(self) -> dict[tuple[Any, ...], int]:
-        """Return the number of feature covariances: of clusterings that need them, and to compare clusters."""
+        """Return the number of feature covariances: for clusterings that need them, and to compare clusters."""
         found = {}
         for models in self.models:
             if models.key["dataset_fn"] == IMPORTED_NEURONS:
@@ -343,13 +343,13 @@ class _Jobs:
         return (models.key["model_fn"], models.key["model_hash"]) in self.equivariant
 
     def _alignable(self, models: _Models, asked: _Alignment) -> frozenset[int]:
-        """Return the seeds of whose models there is an alignment."""
+        """Return the seeds whose models have an alignment."""
         if not asked.needs_covariance or models.key["dataset_fn"] != IMPORTED_NEURONS:
             return models.seeds
         return self.covered.get(_values(models.key), frozenset())
 
     def _compared(self, configuration: _Configuration, asked: _Asked) -> frozenset[int]:
-        """Return the seeds of whose models a comparison of clusters is made."""
+        """Return the seeds for whose models clusters are compared."""
         models = configuration.models
         if not asked.is_of(configuration.clustering.method):
             return frozenset()
@@ -358,19 +358,19 @@ class _Jobs:
         return self.covered.get(_values(models.key), frozenset()) if asked.is_linear else frozenset()
 
     def _done(self, name: str) -> int:
-        """Return how many of these jobs are done. Of an entry that is new, none is."""
+        """Return how many of these jobs are done; none are for a new entry."""
         table = getattr(self.tables, name)
         names = [column for column in table.primary_key if column not in ("seed", "seed_a", "seed_b")]
         among = ", ".join(map(str, sorted(self.seeds)))
         of_sweep = [f"{column} IN ({among})" for column in ("seed", "seed_a", "seed_b") if column in table.primary_key]
-        # A covariance may be there before the first clustering that needs it.
+        # A covariance may exist before the first clustering that needs it.
         rows = table if name == "FeatureCovariance" else table & of_sweep
         brought = self._brought(name)
         counts = dj.U(*names).aggr(rows, n="count(*)").fetch(*names, "n", as_dict=True)
         return sum(min(int(row.pop("n")), brought.get(_values(row), 0)) for row in counts)
 
     def _sets_left(self, name: str) -> int:
-        """Return how many sets of seeds are left, of every configuration that the sweep adds something to."""
+        """Return how many sets of seeds are left, for every configuration that the sweep adds something to."""
         table = getattr(self.tables, name)
         asked = self.surrogates if name == "SurrogateAgreement" else [_Asked("", is_new=False, methods=None)]
         names = [*DIFFERS, "clustering_hash", *(["surrogate_hash"] if name == "SurrogateAgreement" else [])]
@@ -417,7 +417,7 @@ class _Jobs:
         return left
 
     def seconds(self, name: str, number: int) -> float | None:
-        """Return how long so many jobs of a table take one worker, or None if none has finished."""
+        """Return how long one worker needs for this many jobs of a table, or None if none has finished."""
         finished = self.finished.get(getattr(self.tables, name).table_name, {})
         if not finished:
             return None
@@ -474,7 +474,7 @@ def _equivariant(sweep: Sweep, models: Sequence[Key], tables: Any) -> set[tuple[
 
 
 def _alignments(sweep: Sweep, tables: Any) -> list[_Alignment]:
-    """Return the alignments that are asked for, each once; those of the tables before those of the sweep."""
+    """Return the requested alignments, each once; those of the tables before those of the sweep."""
     rows = tables.AlignmentSettings.fetch("alignment_hash", "alignment_space", as_dict=True)
     found = {
         row["alignment_hash"]: _Alignment(row["alignment_hash"], False, row["alignment_space"] == "functional")
@@ -488,7 +488,7 @@ def _alignments(sweep: Sweep, tables: Any) -> list[_Alignment]:
 
 
 def _asked(rows: Sequence[tuple[bool, Key]], name: str, of: str, draws: str = "") -> list[_Asked]:
-    """Return what is asked for, each once; rows of the tables before those of the sweep, which are new."""
+    """Return the requested evaluations, each once; rows of the tables before those of the sweep, which are new."""
     found: dict[str, _Asked] = {}
     for is_new, row in rows:
         methods = frozenset(row[of].split(",")) if row[of] is not None else None

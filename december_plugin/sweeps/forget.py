@@ -1,4 +1,4 @@
-"""Finds trainings that were planned and never trained, and takes them out of the plan."""
+"""Finds trainings that were planned and never done, and removes them from the plan."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Key = dict[str, Any]
 
 @dataclass
 class Forgettable:
-    """What a selection of planned trainings is.
+    """A selection of planned trainings.
 
     Attributes
     ----------
     untrained
         Keys that were planned and never trained.
     trained
-        Number of those that are trained: they stay, with all that was computed from them.
+        Number of those that are trained: they are kept, with everything computed from them.
     states
         State of a job in ``~jobs`` (failed, running, ignored) to the number of those that are untrained and in it.
     """
@@ -50,11 +50,11 @@ class Forgotten:
     Attributes
     ----------
     n_trainings
-        Planned trainings.
+        Number of planned trainings.
     entries
         Table of nnfabrik to the number of its entries that nothing else used.
     refused
-        Why others stayed.
+        Others, and why they were kept.
     """
 
     n_trainings: int = 0
@@ -112,14 +112,14 @@ class Planned:
         return Forgettable(untrained, len(chosen) - len(untrained), self._states(untrained))
 
     def forget(self, keys: Sequence[Key]) -> Forgotten:
-        """Take trainings out of the plan, with their records as jobs; what a living worker holds stays.
+        """Remove trainings from the plan, with their records as jobs; what a living worker holds is kept.
 
-        Entries of datasets, models and trainers that nothing uses any more go with them, where the nnfabrik tables are
-        december's own: in a lab's tables they may be there for something else.
+        Entries of datasets, models and trainers that are no longer used are removed, too, if the nnfabrik tables are
+        december's own: in a lab's tables they may have other purposes.
         """
         jobs = [Job(type(self.table).__name__, job_hash(self.table, key), "planned", key) for key in keys]
         schema = self.tables.schema
-        # A registration in between would plan nothing for the entries that it has just found.
+        # A registration in between would plan nothing for entries that it just found.
         with changing_the_plan(schema.connection, schema.database):
             outcome = JobActions(JobLookup(self.tables)).forget(jobs, self.tables.TrainingPlan())
             gone = [job.key for job in outcome.changed if job.key is not None]
@@ -173,7 +173,7 @@ class Planned:
                 )
             if len(here) > 1:
                 raise SettingsError(
-                    f"{len(here)} planned trainings have jobs that begin with {job!r}. Write more of it."
+                    f"{len(here)} planned trainings have jobs that begin with {job!r}. Give more of its characters."
                 )
             chosen |= here
         return list(chosen.values())

@@ -2,7 +2,7 @@
 
 Nothing is loaded or trained. Settings are checked by the functions' own checks: trainers' settings are constructed,
 model functions build their model for a made-up session of two neurons, dataset functions are called with a folder that
-is not there, which they notice after they have looked at their settings.
+does not exist, which they notice after they have checked their settings.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from december_plugin.validation.checks import allowed_settings, check_complete, 
 BASES = {"datasets": "datasets", "models": "models", "trainers": "training"}
 FN_LENGTHS = {"datasets": 64, "models": 128, "trainers": 64}  # of nnfabrik's columns
 IMAGES, MOVIES = "images", "movies"
-# Building these is a matter of milliseconds, and needs no download and no other package.
+# Building these takes milliseconds, and needs no download and no other package.
 BUILT = (
     "stacked_core_gaussian_readout",
     "stacked_core_attention_readout",
@@ -45,9 +45,9 @@ BUILT = (
 )
 MADE_UP = "made-up session"
 MADE_UP_SIZES = {IMAGES: (1, 64, 64), MOVIES: (1, 60, 64, 64)}
-SMALLEST = {"n_clusters": 1, "batch_size": 1}  # take the place of wrong values of settings without a default
+SMALLEST = {"n_clusters": 1, "batch_size": 1}  # replace wrong values of settings without a default
 
-Found = tuple[str, SettingsError]  # the setting among those that are given, or "" for none, and what is wrong
+Found = tuple[str, SettingsError]  # one of the given settings, or "", and what is wrong
 
 
 def resolve(section: str, name: str) -> Callable[..., Any]:
@@ -66,17 +66,17 @@ def resolve(section: str, name: str) -> Callable[..., Any]:
         if failures.was_raised_by_the_module(error):
             module = name.rpartition(".")[0]
             raise SettingsError(
-                f"{name!r} names no function that can be imported here ({reason}). Correct the module, or provide what "
+                f"{name!r} is not a function that can be imported here ({reason}). Correct the module, or provide what "
                 f'it needs; `python -c "import {module}"` shows the whole error.'
             ) from None
         raise SettingsError(
-            f"{name!r} names no function that can be imported here ({reason}). Write the whole dotted path, e.g. "
+            f"{name!r} is not a function that can be imported here ({reason}). Write the whole dotted path, e.g. "
             "december_plugin.trainers.december_trainer, and install the package that it is in."
             f"{_similar_name(section, name)}"
         ) from None
     if len(name) > FN_LENGTHS[section]:
         raise SettingsError(
-            f"{name!r} has {len(name)} characters; nnfabrik's table takes {FN_LENGTHS[section]}. Import the function "
+            f"{name!r} has {len(name)} characters; nnfabrik's table allows {FN_LENGTHS[section]}. Import the function "
             "in a module with a shorter name, and name it there."
         )
     return function
@@ -92,7 +92,7 @@ def _similar_name(section: str, name: str) -> str:
 
 
 def is_ours(function: Callable[..., Any]) -> bool:
-    """Return whether a function is one of this package's, by whatever path it is named."""
+    """Return whether a function belongs to this package, whatever path names it."""
     return getattr(function, "__module__", "").startswith("december_plugin.")
 
 
@@ -138,7 +138,7 @@ def _session_names(function: Callable[..., Any], settings: Mapping[str, Any]) ->
 
 
 def _names(section: str, function: Callable[..., Any], config: Mapping[str, Any]) -> list[Found]:
-    # A dataset may have a seed of its own, which then counts.
+    # A dataset may have its own seed, which then counts.
     allowed = allowed_settings(function) | ({"seed"} if section == "datasets" else set())
     found: list[Found] = [
         (name, unknown_setting(function.__name__, name, allowed)) for name in config if name not in allowed
@@ -151,17 +151,17 @@ def _names(section: str, function: Callable[..., Any], config: Mapping[str, Any]
 
 
 def _ranges(function: Callable[..., Any], config: Mapping[str, Any]) -> list[Found]:
-    """Let the function check its settings; after each complaint, leave the setting out and go on with the others."""
+    """Let the function check its settings; after each complaint, leave the setting out and continue with the others."""
     found: list[Found] = []
     left_out: list[str] = []
     left = {**{name: value for name, value in SMALLEST.items() if name in allowed_settings(function)}, **config}
     for _ in range(len(config) + 1):
         error = _complaint(function, left)
-        if error is None or isinstance(error, MissingSettingError):  # said already
+        if error is None or isinstance(error, MissingSettingError):  # reported already
             break
         concerned = [name for name in (error.setting, *error.others) if name is not None]
         culprit = next((name for name in concerned if name in left), "")
-        if not set(concerned) & set(left_out):  # it would be about a default, which is not in the file
+        if not set(concerned) & set(left_out):  # otherwise it is about a default, which is not in the file
             found.append((culprit, error))
         if not culprit or left.get(culprit) == SMALLEST.get(culprit, left):
             break
@@ -214,7 +214,7 @@ def _build(function: Callable[..., Any], config: Mapping[str, Any]) -> None:
     except SettingsError:
         raise
     except Exception:
-        # A part of another package has not liked something; the real data decide.
+        # A part of another package refused something; the real data decide.
         return
 
 
@@ -243,9 +243,9 @@ def _call_without_data(function: Callable[..., Any], config: Mapping[str, Any]) 
 
 
 def stimuli_of(function: Callable[..., Any]) -> str | None:
-    """Return what a dataset function gives or a model function takes: images, movies, or None if it is not known.
+    """Return what a dataset function serves or a model function takes: images, movies, or None if unknown.
 
-    Functions of other packages may give and take anything.
+    Functions of other packages may serve and take anything.
     """
     from december_plugin import datasets, models
 
@@ -253,9 +253,9 @@ def stimuli_of(function: Callable[..., Any]) -> str | None:
 
 
 def most_neurons(function: Callable[..., Any], config: Mapping[str, Any]) -> int | None:
-    """Return how many neurons a dataset entry has at most, as far as its settings and folders tell; None for unknown.
+    """Return the most neurons that a dataset entry may have, judging by its settings and folders; None if unknown.
 
-    Folders that are not on this machine are no mistake: workers may run elsewhere.
+    Folders that are not on this machine are not a mistake: workers may run elsewhere.
     """
     paths = config.get("paths")
     if not is_ours(function) or not isinstance(paths, (list, tuple, str)):

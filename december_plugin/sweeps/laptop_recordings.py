@@ -21,7 +21,7 @@ Planted = tuple[str, np.ndarray, np.ndarray]  # data key, unit ids (n,), types (
 
 @dataclass(frozen=True)
 class LaptopData:
-    """What was written for a laptop sweep.
+    """The files that were written for a laptop sweep.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class LaptopData:
     types
         CSV file with the planted types, as ``december types import`` reads it.
     types_name
-        A name for them.
+        Name for the planted types.
     """
 
     recordings: tuple[Path, ...]
@@ -43,13 +43,13 @@ def check_laptop(name: str) -> None:
     shipped_path(name)
     if not name.startswith(f"{LAPTOP}/"):
         raise SettingsError(
-            f"{name} is for recordings of your own; simulated ones are written for the sweeps under {LAPTOP}/ only. "
+            f"{name} is for your own recordings; simulated ones are written only for the sweeps under {LAPTOP}/. "
             f"`december sweeps copy {name} FOLDER` copies it."
         )
 
 
 def write_laptop_data(name: str, folder: str | Path) -> LaptopData:
-    """Write the simulated recordings that a laptop sweep needs; those that are there already stay.
+    """Write the simulated recordings that a laptop sweep needs; existing ones are kept.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def _write_types(path: Path, planted: Iterable[Planted]) -> None:
             )
 
 
-# --- one writer for each format: writes a recording if it is not there, and returns what was planted --------------
+# --- one writer for each format: writes a recording if it does not exist, and returns what was planted -----------
 
 
 def _images(path: Path, **settings: Any) -> list[Planted]:
@@ -123,7 +123,7 @@ Recipe = list[tuple[Path, Callable[..., list[Planted]], Mapping[str, Any]]]
 
 
 def _mouse_v1(folder: Path) -> Recipe:
-    """Return two sessions of mouse V1 with behaviour, as the SENSORIUM 2022 recordings have it."""
+    """Return two sessions of mouse V1 with behaviour, as in the SENSORIUM 2022 recordings."""
     size = {"n_neurons": 120, "n_train": 300, "n_validation": 60, "n_test": 15, "behavior": True}
     return [(folder / f"static{seed}-1-1-simulated", _images, {**size, "seed": seed}) for seed in (1, 2)]
 

@@ -19,9 +19,8 @@ Reading and checking a sweep needs no database. ::
       - {method: gmm, n_clusters: [10, 20, 30]}
       - {method: kmeans, n_clusters: 10, grid: {space: [readout, functional], normalize: [none, l2]}}
 
-``grid`` gives settings lists of values; an entry is made for each combination. Comments may name settings in braces.
-A ``preset`` is replaced by the values that it stands for.
-All mistakes of a file are reported together, each with its line
+``grid`` gives settings lists of values; each combination becomes an entry. Comments may name settings in braces.
+A ``preset`` is replaced by its values. All mistakes of a file are reported together, each with its line
 (:class:`~december_plugin.sweeps.source.SweepError`).
 """
 
@@ -55,9 +54,9 @@ from december_plugin.text.yaml_reader import Mistake, Source
 from december_plugin.validation.checks import expand_preset
 
 MAX_COMMENT_LENGTH = 256
-# Sections that say what is done with trained models.
+# Sections about what to do with trained models.
 EVALUATIONS = ("clusterings", "surrogates", "stability", "cluster_confusion", "exciting_images")
-MAX_CELLS = 3  # combinations of a grid that are named where many have the same mistake
+MAX_CELLS = 3  # combinations of a grid that are named if many have the same mistake
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class ClusteringEntry:
-    """One row of ``Clustering``; ``n_clusters`` is 0 where the method finds it."""
+    """One row of ``Clustering``; ``n_clusters`` is 0 if the method finds it."""
 
     method: str
     n_clusters: int
@@ -82,7 +81,7 @@ class ClusteringEntry:
 class Sweep:
     """Everything that a sweep registers; every dataset x model x trainer x seed is a training.
 
-    ``source`` is the file, for mistakes that only the tables show.
+    ``source`` is the file, for mistakes that show only in the tables.
     """
 
     datasets: tuple[Entry, ...]
@@ -98,20 +97,20 @@ class Sweep:
 
     @property
     def n_trainings(self) -> int:
-        """How many trainings the sweep plans."""
+        """Number of trainings that the sweep plans."""
         return len(self.datasets) * len(self.models) * len(self.trainers) * len(self.seeds)
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """An entry that was made of one combination of a grid: which, and where it is in the file."""
+    """An entry made from one combination of a grid: which one, and its place in the file."""
 
     entry: Entry
     function: Callable[..., Any] | None
     section: str
     position: int
     values: Mapping[str, int]  # setting of the grid to the position of its value
-    given: Mapping[str, Any]  # the settings as the file has them: a preset is not expanded
+    given: Mapping[str, Any]  # the settings in the file: a preset is not expanded
 
     @property
     def where(self) -> str:
@@ -127,7 +126,7 @@ class _Cell:
         return f"{self.where} ({self.name})" if self.values else self.where
 
     def path(self, setting: str = "") -> tuple[Any, ...]:
-        """Return where a setting of this combination stands; where the entry begins, without a setting."""
+        """Return the place of a setting of this combination or, without a setting, of the entry."""
         entry = (self.section, self.position)
         if setting in self.values:
             return (*entry, "grid", setting, self.values[setting])
@@ -140,13 +139,13 @@ class _Reader:
     def __init__(self, content: Mapping[str, Any]):
         self.content = content
         self.mistakes: list[Mistake] = []
-        self.mistaken: set[tuple[Any, ...]] = set()  # places with mistakes inside, or that are wrong themselves
+        self.mistaken: set[tuple[Any, ...]] = set()  # places that are wrong, or contain mistakes
 
     def wrong(self, text: str, *path: Any, at_key: bool = False) -> None:
         self.mistakes.append(Mistake(text, tuple(path), at_key))
 
     def structure(self) -> None:
-        """Note what is wrong with sections, keys and the values of keys, and keep which parts that concerns."""
+        """Note what is wrong with sections, keys and the values of keys, and remember which parts that concerns."""
         for mistake in content_mistakes(self.content):
             is_in_entry = len(mistake.path) > 1 and mistake.path[0] != "seeds"
             where = f"{entry_name(*mistake.path[:2])}: " if is_in_entry else ""
@@ -159,11 +158,11 @@ class _Reader:
             return ()
         for at, seed in enumerate(value):
             if seed in value[:at]:
-                self.wrong(f"seeds is {value!r}; a seed is there twice.", "seeds", at)
+                self.wrong(f"seeds is {value!r}; a seed appears twice.", "seeds", at)
         return tuple(value)
 
     def items(self, section: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """Yield the entries of a section that are mappings with the keys that they need."""
+        """Yield the entries of a section that are mappings with the required keys."""
         items = self.content.get(section) or []
         paths = {mistake.path for mistake in self.mistakes}
         if (section,) not in paths:
@@ -303,7 +302,7 @@ class _Reader:
         where = entry_name(*here)
         self._check_grid(grid, settings, here, beside="in the entry itself")
         for name in ClusteringItem.model_fields.keys() & grid.keys():
-            text = f"{where}: {name} is a key of the entry itself and not a setting; take it out of the grid."
+            text = f"{where}: {name} is a key of the entry itself, not a setting; remove it from the grid."
             self.wrong(text, *here, "grid", name, at_key=True)
         given: list[tuple[tuple[Any, ...], str, Any]] = [((name,), name, value) for name, value in settings.items()]
         given += [
@@ -333,8 +332,8 @@ class _Reader:
             if takes is not None and gives is not None and takes != gives:
                 self.wrong(
                     f"{model.described}: {_short(model)} takes {takes}, but {_short(dataset)} of {dataset.described} "
-                    f"gives {gives}. A sweep combines every dataset with every model: put what does not go together "
-                    "into two files.",
+                    f"gives {gives}. A sweep combines every dataset with every model: use two files for what does "
+                    "not fit together.",
                     *model.path(),
                     "fn",
                 )
@@ -355,7 +354,7 @@ class _Reader:
 
     def _too_many(self, where: str, count: int, most: int, dataset: _Cell, path: tuple[Any, ...]) -> None:
         self.wrong(
-            f"{where}: n_clusters is {count}, but {dataset.described} has {most} neurons at most. Ask for fewer "
+            f"{where}: n_clusters is {count}, but {dataset.described} has at most {most} neurons. Ask for fewer "
             "clusters than neurons.",
             *path,
         )
@@ -369,12 +368,12 @@ def load_sweep(path: str | Path, *, folder: str | Path | None = None) -> Sweep:
     path
         The file.
     folder
-        What relative recording paths are relative to; None: the file's folder.
+        Folder of relative recording paths; None: that of the file.
 
     Raises
     ------
     SettingsError
-        If the file cannot be read or is no YAML.
+        If the file cannot be read or is not YAML.
     SweepError
         For the mistakes in it, each with file, line and column; see :func:`parse_sweep`.
     """
@@ -396,15 +395,15 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
     content
         The mapping of the YAML file.
     folder
-        What relative paths in the config of a dataset function of this package are relative to; None leaves them.
+        Folder of relative paths in configs of this package's dataset functions; None leaves them relative.
     source
-        Where everything stands in the file; the message then names lines.
+        Places in the file; the message then names lines.
 
     Raises
     ------
     SweepError
         For unknown sections, keys, functions, settings or methods, wrong types, values that are not allowed, and
-        combinations that are impossible: all that are found, with the place in the file and, where one is close, a
+        impossible combinations: all that are found, with the place in the file and, if there is a similar name, a
         suggestion.
     """
     if not isinstance(content, Mapping):
@@ -438,14 +437,14 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
 
 
 class Evaluations(NamedTuple):
-    """What a file says is done with trained models.
+    """What a file asks for with trained models.
 
     Attributes
     ----------
     clusterings
         With their places in the file.
     surrogates, stability, cluster_confusion, exciting_images
-        What is asked for.
+        The requested evaluations.
     mistakes
         What is wrong with the sections.
     """
@@ -459,7 +458,7 @@ class Evaluations(NamedTuple):
 
 
 def parse_evaluations(content: Mapping[str, Any]) -> Evaluations:
-    """Check the sections of what is done with trained models alone, of a file that plans no trainings."""
+    """Check the sections about trained models in a file that plans no trainings."""
     reader = _Reader({name: content[name] for name in EVALUATIONS if name in content})
     reader.structure()
     reader.mistakes = [mistake for mistake in reader.mistakes if mistake.path[:1] == EVALUATIONS[:1]]
@@ -482,13 +481,13 @@ def filled_comment(comment: str, settings: Mapping[str, Any]) -> str:
     Raises
     ------
     SettingsError
-        For a brace by itself, a name that is no setting, or a format that the value does not have.
+        For an unpaired brace, a name that is not a setting, or a format that does not suit the value.
     """
     try:
         parts = list(Formatter().parse(comment))
     except ValueError:
         raise SettingsError(
-            f"the comment {comment!r} has a brace by itself. Write {{{{ or }}}} for a brace, and {{name}} for the "
+            f"the comment {comment!r} has an unpaired brace. Write {{{{ or }}}} for a brace, and {{name}} for the "
             "value of a setting."
         ) from None
     filled = []
@@ -499,7 +498,8 @@ def filled_comment(comment: str, settings: Mapping[str, Any]) -> str:
         setting = re.fullmatch(r"(\w+)((?:\[\w+\])*)", name)
         if setting is None or setting[1] not in settings:
             raise SettingsError(
-                f"the comment {comment!r} names no setting {name!r}. Write {{{{ and }}}} for braces that are text."
+                f"the comment {comment!r} names {name!r}, which is not a setting. Write {{{{ and }}}} for "
+                "braces in text."
             )
         try:
             value = Formatter().convert_field(Formatter().get_field(name, (), settings)[0], conversion)
@@ -516,7 +516,7 @@ def _checked_format(form: str) -> str:
 
 
 def entry_name(section: str, position: int) -> str:
-    """Return what messages call an entry, e.g. ``trainers, entry 1``."""
+    """Return the name of an entry in messages, e.g. ``trainers, entry 1``."""
     return f"{section}, entry {position + 1}"
 
 
@@ -532,7 +532,7 @@ def _common_name(culprit: str, cells: list[_Cell], grid: Mapping[str, list[Any]]
     """Return which combinations of a grid have a mistake; "" if all have it, or all with one value of its setting."""
     same = {name for name in grid if len({cell.values[name] for cell in cells}) == 1}
     others = math.prod(len(values) for name, values in grid.items() if name not in same)
-    if len(cells) == others:  # whatever the other settings are
+    if len(cells) == others:  # regardless of the other settings
         same = {name for name in same if len(grid[name]) > 1}
         return "" if same <= {culprit} else ", ".join(f"{n}={cells[0].given[n]}" for n in grid if n in same)
     named = "; ".join(cell.name for cell in cells[:MAX_CELLS])
@@ -540,7 +540,7 @@ def _common_name(culprit: str, cells: list[_Cell], grid: Mapping[str, list[Any]]
 
 
 def _without_doubles(cells: list[_Cell]) -> list[_Cell]:
-    """Leave out entries that are there already: they are one row of the table."""
+    """Leave out repeated entries, which are one row of the table."""
     kept: dict[str, _Cell] = {}
     for cell in cells:
         entry = cell.entry
@@ -557,7 +557,7 @@ def _with_absolute_paths(cell: _Cell, folder: Path) -> _Cell:
 
 
 def with_absolute_paths(function: Callable[..., Any], config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the settings of a dataset function with its recordings' paths relative to a folder."""
+    """Return the settings of a dataset function with its recordings' paths made absolute from a folder."""
     config = dict(config)
     for name in functions.path_settings(function):
         value = config.get(name)

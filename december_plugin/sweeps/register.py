@@ -19,12 +19,12 @@ from december_plugin.sweeps.relocate import as_registered
 from december_plugin.sweeps.source import SweepError
 from december_plugin.text.yaml_reader import Mistake
 
-NAME_LENGTH = 32  # of a Fabrikant
+NAME_LENGTH = 32  # characters of a Fabrikant
 
 
 @dataclass
 class RegistrationResult:
-    """What a registration wrote, per table: new rows, and rows that were there already; and the keys of all.
+    """What a registration wrote, per table: new and existing rows, and the keys of all.
 
     Attributes
     ----------
@@ -54,9 +54,9 @@ class RegistrationResult:
         self.new[table], self.existing[table] = new, of - new
 
     def lines(self) -> list[str]:
-        """Return a line for each table: how many rows are new, and how many were there already."""
+        """Return a line for each table: how many rows are new, and how many existed already."""
         width = max(14, *map(len, self.new))
-        return [f"  {name:<{width}}{self.new[name]:>5} new{self.existing[name]:>6} there already" for name in self.new]
+        return [f"  {name:<{width}}{self.new[name]:>5} new{self.existing[name]:>6} existing" for name in self.new]
 
 
 def current_fabrikant(nnfabrik: Any) -> str:
@@ -65,7 +65,7 @@ def current_fabrikant(nnfabrik: Any) -> str:
     Raises
     ------
     ServerError
-        If nobody in the table has this database user.
+        If no contributor in the table has this database user.
     """
     name = fabrikant_of(nnfabrik.Fabrikant)
     if name is None:
@@ -78,23 +78,23 @@ def current_fabrikant(nnfabrik: Any) -> str:
 
 
 def check_fabrikant(nnfabrik: Any, name: str | None, *, may_add: bool) -> str | None:
-    """Return the name of whose entries a sweep's are, as the ``Fabrikant`` table has it; None if it has to be entered.
+    """Return the owner of a sweep's entries, as named in the ``Fabrikant`` table; None if it must be added.
 
     Parameters
     ----------
     nnfabrik
         Module with nnfabrik's tables.
     name
-        What was asked for; None: the database user.
+        The requested name; None: the database user.
     may_add
-        Whether who is not known may be entered, as suits a database of one's own.
+        Whether unknown contributors may be added, as is appropriate for your own database.
 
     Raises
     ------
     SettingsError
-        If the name is not in the table and may not be entered, or is none.
+        If the name is not in the table and may not be added, or is not allowed.
     ServerError
-        If nobody in the table has this database user, and none may be entered.
+        If no contributor in the table has this database user, and none may be added.
     """
     table = nnfabrik.Fabrikant()
     known = [str(each) for each in table.fetch("fabrikant_name", order_by="fabrikant_name")]
@@ -104,7 +104,7 @@ def check_fabrikant(nnfabrik: Any, name: str | None, *, may_add: bool) -> str | 
         return found if found is not None or may_add else current_fabrikant(nnfabrik)
     if not 0 < len(name) <= NAME_LENGTH or not name.isprintable():
         raise SettingsError(f"--fabrikant is {name!r}; it must be a name of 1 to {NAME_LENGTH} printable characters.")
-    # As the server compares them: without regard to case.
+    # As the server compares them: regardless of case.
     same = [str(each) for each in (table & {"fabrikant_name": name}).fetch("fabrikant_name")]
     if not same and not may_add:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -118,12 +118,12 @@ def check_fabrikant(nnfabrik: Any, name: str | None, *, may_add: bool) -> str | 
 
 
 def fabrikant_for(nnfabrik: Any, name: str | None, *, may_add: bool) -> str:
-    """Return the name of whose entries a sweep's are, see :func:`check_fabrikant`; entered if it has to be."""
+    """Return the owner of a sweep's entries, see :func:`check_fabrikant`; add it if necessary."""
     return check_fabrikant(nnfabrik, name, may_add=may_add) or _enter_fabrikant(nnfabrik, name)
 
 
 def _enter_fabrikant(nnfabrik: Any, name: str | None) -> str:
-    """Enter a name, as the database user if that has no entry yet; or the database user itself."""
+    """Add a name, for the database user if that has no entry yet; or the database user itself."""
     table = nnfabrik.Fabrikant()
     user = database_user(table)
     row = {"fabrikant_name": name or user[:NAME_LENGTH], "email": "", "affiliation": ""}
@@ -132,7 +132,7 @@ def _enter_fabrikant(nnfabrik: Any, name: str | None) -> str:
 
 
 def surrogate_mistakes(sweep: Sweep, *, tables: Any) -> list[Mistake]:
-    """Return a mistake for each null of the sweep whose name other settings have in the tables."""
+    """Return a mistake for each null of the sweep whose name belongs to other settings in the tables."""
     found = []
     for position, surrogate in enumerate(sweep.surrogates):
         row = surrogate_row(**asdict(surrogate))
@@ -171,23 +171,22 @@ def register(
     tables
         What :func:`december_plugin.schemas.december_tables` returned for it.
     fabrikant
-        Whose entries they are; None looks up the database user.
+        Owner of the entries; None looks up the database user.
     add_fabrikant
-        Enter this name, or the database user, into ``Fabrikant`` if it is not there, as suits a database of one's own.
-        Into an empty ``Fabrikant`` the first who registers is entered anyway.
+        Add this name, or the database user, to ``Fabrikant`` if it is missing, as is appropriate for your own database.
+        The first contributor is always added to an empty ``Fabrikant``.
 
     Raises
     ------
     ServerError
-        If nobody in ``Fabrikant`` has this database user.
+        If no contributor in ``Fabrikant`` has this database user.
     SettingsError
         If there is no such ``Fabrikant``, a null has the name of another, or nnfabrik rejects an entry.
 
     Notes
     -----
-    All rows are written in one transaction: after an error nothing of the sweep is there. The tables that DataJoint
-    would make at their first use are made here, because workers may not. Several registrations at once wait for each
-    other.
+    All rows are written in one transaction: after an error, nothing of the sweep is stored. Tables that DataJoint would
+    create at their first use are created here, because workers may not. Simultaneous registrations wait for each other.
     """
     connection, schema = nnfabrik.Dataset.connection, tables.schema.database
     with changing_the_plan(connection, schema):
@@ -219,7 +218,7 @@ def _write(
 def write_entries(
     sweep: Sweep, found: dict[str, Compared], written: RegistrationResult, *, nnfabrik: Any, fabrikant: str
 ) -> None:
-    """Write the datasets, models, trainers and seeds of a sweep, inside of a transaction.
+    """Write the datasets, models, trainers and seeds of a sweep, inside a transaction.
 
     Parameters
     ----------
@@ -228,7 +227,7 @@ def write_entries(
     found
         What :func:`check` returned for it.
     written
-        What was written is noted there.
+        Records what was written.
     nnfabrik, fabrikant
         As for :func:`register`.
     """
@@ -245,7 +244,7 @@ def write_entries(
 
 
 def write_evaluations(sweep: Sweep, written: RegistrationResult, *, tables: Any) -> None:
-    """Write what a sweep asks for of trained models, inside of a transaction; ``written`` notes what is new."""
+    """Write what a sweep asks for with trained models, inside a transaction; ``written`` records what is new."""
     if sweep.clusterings:
         _write_clusterings(sweep, tables, written)
     written.surrogates = _write_asked(sweep.surrogates, tables.Surrogate(), written)
@@ -255,7 +254,7 @@ def write_evaluations(sweep: Sweep, written: RegistrationResult, *, tables: Any)
 
 
 def _write_asked(asked: Sequence[Any], table: Any, written: RegistrationResult) -> list[dict[str, Any]]:
-    """Write the settings of evaluations that are asked for, and return their keys."""
+    """Write the settings of the requested evaluations, and return their keys."""
     if not asked:
         return []
     before = len(table)
@@ -283,12 +282,12 @@ def _different(keys: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def declare_hidden_tables(tables: Any) -> None:
-    """Make DataJoint's own tables of reservations and events (``~jobs``, ``~log``) where they are not there yet."""
+    """Create DataJoint's own tables of reservations and events (``~jobs``, ``~log``) if they are missing."""
     for table in tables.computed:
         schema = table.connection.schemas[table.database]
         for hidden in (schema.jobs, schema.log):
             if not hidden.is_declared:
                 raise ServerError(
-                    f"The table {hidden.full_table_name} is not there and could not be made: the database user "
+                    f"The table {hidden.full_table_name} is missing and could not be created: the database user "
                     f"{database_user(table)!r} may not create tables. Register with the admin role (docs/security.md)."
                 )

@@ -1,4 +1,4 @@
-"""Tells the tables that recordings have moved, after a look at whether they are the same."""
+"""Records in the tables that recordings have moved, after checking that they are the same."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class MovedDataset:
     Attributes
     ----------
     key
-        Of the entry.
+        Key of the entry.
     comment
-        Its comment.
+        Comment of the entry.
     compared_with
         What its content was compared with, in words.
     n_trained
-        Models that were trained on it.
+        Number of models that were trained on it.
     """
 
     key: Mapping[str, str]
@@ -54,9 +54,9 @@ class Move:
     Attributes
     ----------
     rules
-        Paths as the entries have them, and where they will lead.
+        Paths in the entries, and where they will be read from.
     datasets
-        The entries that it is about.
+        The affected entries.
     """
 
     rules: Mapping[str, str]
@@ -69,9 +69,9 @@ def plan_move(old: str, new: str, *, nnfabrik: Any, tables: Any) -> Move:
     Parameters
     ----------
     old
-        A recording, or a folder above several, where it was until now.
+        A recording, or a folder above several, at its previous place.
     new
-        Where it is; it must be there on this machine.
+        Its new place, which must exist on this machine.
     nnfabrik
         Module with nnfabrik's tables.
     tables
@@ -92,8 +92,8 @@ def plan_move(old: str, new: str, *, nnfabrik: Any, tables: Any) -> Move:
         raise SettingsError(f"both paths are {old}. Give the old place and the new one.")
     if not os.path.exists(new):
         raise SettingsError(
-            f"{new} does not exist on this machine. Relocate where the recordings can be seen: they are compared with "
-            "what was there before."
+            f"{new} does not exist on this machine. Relocate where the recordings can be read: they are compared with "
+            "those at the old place."
         )
     moved = tables.Relocation().paths()
     rows = nnfabrik.Dataset.fetch("dataset_fn", "dataset_hash", "dataset_config", "dataset_comment", as_dict=True)
@@ -118,15 +118,15 @@ def carry_out(move: Move, *, tables: Any) -> None:
     """Write a move into the tables."""
     checked = "; ".join(dict.fromkeys(dataset.compared_with for dataset in move.datasets))[:255]
     table = tables.Relocation()
-    with table.connection.transaction:  # all of it, or nothing
+    with table.connection.transaction:  # all or nothing
         for old, new in move.rules.items():
             table.set(old, new, checked=checked)
 
 
 def as_registered(sweep: Sweep, *, nnfabrik: Any, tables: Any) -> Sweep:
-    """Return a sweep whose datasets have the paths under which they are registered already, where they have moved.
+    """Return a sweep in which moved datasets have the paths under which they are registered.
 
-    After a folder has moved, its new path is in the sweep's file sooner or later; the entry is the same nevertheless.
+    After a folder has moved, the sweep's file will sooner or later have its new path, but the entry remains the same.
     """
     moved = tables.Relocation().paths()
     if not moved:
@@ -162,7 +162,7 @@ def _paths(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _rules(config: Any, old: str, new: str, moved: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield what has to be noted: a path of the entry, or a folder above it, and where that leads from now on."""
+    """Yield what must be recorded: a path of the entry, or a folder above it, and its new place."""
     for path in paths_in(config):
         now = new_path(path, moved, even_if_missing=True)
         if not is_below(now, old):
@@ -227,7 +227,7 @@ def _check_same(old: Mapping[str, Any], new: Mapping[str, Any], *, now: Mapping[
             if what:
                 raise RecordingError(
                     f"the session {data_key!r} at {places} has {what} than at the old place, so it is another "
-                    "recording. Register it as a dataset of its own. Nothing was changed."
+                    "recording. Register it as a separate dataset. Nothing was changed."
                 )
 
 
@@ -243,7 +243,7 @@ def _difference(old: Any, new: Any, old_units: Any, new_units: Any) -> str:
 
 
 def _some_responses(loader: Any) -> list[np.ndarray]:
-    """Return the responses of some items of a loader's dataset, in the order of the files; none if it has no such."""
+    """Return the responses of some items of a loader's dataset, in the order of the files; none if it has none."""
     import torch
 
     try:
@@ -267,7 +267,7 @@ def _assigned_neurons(tables: Any, key: Mapping[str, Any]) -> dict[str, Any] | N
 
 
 def _check_trials(tables: Any, key: Mapping[str, Any], loaders: Mapping[str, Any], *, now: Mapping[str, Any]) -> bool:
-    """Compare the numbers of test trials with those that the trained model was tested on; return whether there are."""
+    """Compare the numbers of test trials with those that the trained model was tested on; return if there are any."""
     from december_plugin.sweeps.functions import IMAGES, resolve, stimuli_of
 
     if stimuli_of(resolve("datasets", key["dataset_fn"])) != IMAGES:
@@ -278,7 +278,7 @@ def _check_trials(tables: Any, key: Mapping[str, Any], loaders: Mapping[str, Any
         if count is not None and stored.get(data_key) and int(stored[data_key]) != count:
             raise RecordingError(
                 f"the session {data_key!r} at {', '.join(paths_in(now))} has {count} test trials; trained models were "
-                f"tested on {stored[data_key]}, so it is another recording. Register it as a dataset of its own. "
+                f"tested on {stored[data_key]}, so it is another recording. Register it as a separate dataset. "
                 "Nothing was changed."
             )
     return bool(stored)

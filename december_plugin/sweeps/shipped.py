@@ -26,12 +26,12 @@ def shipped_path(name: str) -> Path:
     Parameters
     ----------
     name
-        As :func:`names` gives it, with or without ``.yaml``.
+        As returned by :func:`names`, with or without ``.yaml``.
 
     Raises
     ------
     SettingsError
-        If there is none of this name.
+        If there is no such sweep.
     """
     plain = name.removesuffix(".yaml")
     if plain not in names():
@@ -40,7 +40,7 @@ def shipped_path(name: str) -> Path:
 
 
 def find_sweep(name: str) -> tuple[Path, Path]:
-    """Return the file of a sweep, and the folder that its relative paths begin in.
+    """Return the file of a sweep, and the folder of its relative paths.
 
     Parameters
     ----------
@@ -82,9 +82,9 @@ def copy_sweep(name: str, folder: str | Path) -> Path:
     Parameters
     ----------
     name
-        As :func:`names` gives it.
+        As returned by :func:`names`.
     folder
-        Where to; it is made if it is not there.
+        Where to write; created if it does not exist.
 
     Returns
     -------
@@ -94,13 +94,13 @@ def copy_sweep(name: str, folder: str | Path) -> Path:
     Raises
     ------
     SettingsError
-        If there is no such sweep, a file of this name with other content is there already, or the folder cannot be
+        If there is no such sweep, a file of this name with other content exists already, or the folder cannot be
         written.
     """
     source = shipped_path(name)
     target = Path(folder).expanduser() / source.name
     if target.exists() and target.read_bytes() != source.read_bytes():
-        raise SettingsError(f"{target} is there already and differs. Choose another folder, or rename it.")
+        raise SettingsError(f"{target} exists already and differs. Choose another folder, or rename it.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)

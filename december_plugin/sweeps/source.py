@@ -1,4 +1,4 @@
-"""The YAML file of a sweep: which of its values are text, and the error that lists its mistakes."""
+"""The YAML file of a sweep: which values are text, and the error that lists its mistakes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from december_plugin.text.yaml_reader import FileError, Path, Source, read_yaml
 
-# Keys of an entry whose values are text, whatever YAML takes them for.
+# Keys of an entry whose values are always text, however YAML would read them.
 TEXT_KEYS = {
     "datasets": ("fn", "comment"),
     "models": ("fn", "comment"),
@@ -23,14 +23,14 @@ class SweepError(FileError):
 
 
 def read_source(written: bytes | str, name: str) -> tuple[Any, Source]:
-    """Return the content of a sweep's file, and the places of what is in it.
+    """Return the content of a sweep's file, and the places of its values.
 
     Parameters
     ----------
     written
         The file; see :func:`december_plugin.text.yaml_reader.read_yaml`.
     name
-        What messages call it.
+        Its name in messages.
 
     Raises
     ------

@@ -6,8 +6,9 @@
       - {n_draws: 20}
       - {n_draws: 20, n_surrogates: 19, clusterings: [kmeans]}
 
-Nothing is resampled for a sweep without this section: every draw clusters anew. What it asks for is computed for every
-assignment in the database, of one seed or of many; with ``clusterings`` for those of these methods only.
+Nothing is resampled for a sweep without this section, because every draw is another clustering. What it asks for is
+computed for every assignment in the database, for one seed or many, or, with ``clusterings``, only for those of these
+methods.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def read_stability(content: Mapping[str, Any], wrong: Callable[..., None]) -> tu
     content
         The mapping of the sweep's file.
     wrong
-        Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` where a key
+        Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` if a key
         is wrong.
     """
     return read_asked(content, "stability", StabilitySettings, wrong, example="{n_draws: 20}")

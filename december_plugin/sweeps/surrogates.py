@@ -7,8 +7,7 @@
       - {name: without sizes, n_draws: 99, method: gaussian, clusterings: [kmeans, december]}
 
 Nothing is drawn for a sweep without this section. What it asks for is drawn for every configuration in the database
-that has at least two seeds, as a clustering is computed for every model; with ``clusterings`` for those of these
-methods only.
+that has at least two seeds, or, with ``clusterings``, only for those of these methods.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def read_surrogates(content: Mapping[str, Any], wrong: Callable[..., None]) -> t
     content
         The mapping of the sweep's file.
     wrong
-        Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` where a key
+        Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` if a key
         is wrong.
     """
 

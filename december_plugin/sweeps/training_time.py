@@ -1,13 +1,13 @@
-"""How long planned trainings will take, judged by finished ones that are like them.
+"""How long planned trainings will take, judging by similar finished ones.
 
-A planned training is compared with the finished ones of the first of these kinds of which there are any:
+A planned training is compared with the finished ones of the first of these kinds that exists:
 
 1. the same dataset, model and trainer, with other seeds: it takes their mean time;
-2. the same dataset and model, with other trainers: their time per epoch, times the epochs that are to be expected,
-   which are those allowed to it times the share of the allowed epochs that the finished ones have run;
-3. the same dataset and model *functions* with other settings: as 2, and no more than an order of magnitude.
+2. the same dataset and model, with other trainers: their time per epoch, times the expected number of epochs,
+   which is the number allowed times the share of the allowed epochs that the finished ones ran;
+3. the same dataset and model *functions* with other settings: as 2, but only an order of magnitude.
 
-Trainers whose numbers of epochs are not known take the mean time of the finished ones.
+Trainers with unknown numbers of epochs take the mean time of the finished ones.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ LEVELS = ("dataset, model and trainer", "dataset and model", "dataset and model 
 
 @dataclass(frozen=True)
 class Training:
-    """What a training consists of.
+    """The entries of a training.
 
     Attributes
     ----------
     dataset, model, trainer
         Function and hash of the settings of each entry.
     most_epochs
-        Epochs that its settings allow; None if that is not known.
+        Epochs that its settings allow; None if unknown.
     """
 
     dataset: tuple[str, str]
@@ -38,7 +38,7 @@ class Training:
     most_epochs: int | None
 
     def alike(self, level: int) -> tuple[Any, ...]:
-        """Return what two trainings have in common that are alike at a level."""
+        """Return what trainings that are similar at this level have in common."""
         if level == SAME:
             return (self.dataset, self.model, self.trainer)
         return (self.dataset, self.model) if level == SAME_DATA_AND_MODEL else (self.dataset[0], self.model[0])
@@ -46,7 +46,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Device:
-    """On what trainings ran; times on different ones are not mixed.
+    """The kind of device that trainings ran on; times on different ones are not mixed.
 
     Attributes
     ----------
@@ -75,12 +75,11 @@ class Finished:
     Attributes
     ----------
     training
-        What it was.
+        The training.
     seconds
-        Time from its beginning to the stored result (s).
+        Time from its start to the stored result (s).
     n_epochs
-        Epochs it has run, the pretraining included, also where that was taken over from another training; None for
-        unknown.
+        Epochs it has run, including the pretraining, even if that was shared by another training; None if unknown.
     """
 
     training: Training
@@ -90,18 +89,18 @@ class Finished:
 
 @dataclass
 class Basis:
-    """What a part of an estimate rests on.
+    """The basis of a part of an estimate.
 
     Attributes
     ----------
     level
         Index into :data:`LEVELS`.
     n_planned
-        Trainings that were judged by it.
+        Planned trainings that were judged by it.
     n_finished
         Finished trainings that they were compared with.
     seconds, most_seconds
-        For all of these planned trainings together: to be expected, and if none stops early (s).
+        Time of all these planned trainings together: expected, and if none stops early (s).
     """
 
     level: int
@@ -120,7 +119,7 @@ class Estimate:
     bases
         The parts, by level.
     n_unknown
-        Planned trainings that no finished one is like.
+        Planned trainings without a similar finished one.
     """
 
     bases: list[Basis] = field(default_factory=list)
@@ -128,7 +127,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Time to be expected for those that could be judged (s)."""
+        """Expected time of those that could be judged (s)."""
         return sum(basis.seconds for basis in self.bases)
 
     @property
@@ -159,7 +158,7 @@ class _Pace:
         )
 
     def expected(self, planned: Training, level: int) -> tuple[float, float]:
-        """Return the seconds to be expected, and those if it does not stop early."""
+        """Return the expected seconds, and those if it does not stop early."""
         if self.seconds_per_epoch is None or planned.most_epochs is None:
             return self.seconds, self.seconds
         most = self.seconds_per_epoch * planned.most_epochs
@@ -173,9 +172,9 @@ def estimate(planned: Sequence[Training], finished: Sequence[Finished]) -> Estim
     Parameters
     ----------
     planned
-        One for each training that is to be run.
+        The trainings to be run.
     finished
-        Those that have run, all on the same kind of device.
+        Trainings that have run, all on the same kind of device.
     """
     paces: list[Mapping[Any, _Pace]] = []
     for level in range(len(LEVELS)):

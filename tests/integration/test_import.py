@@ -378,7 +378,7 @@ def test_the_commands_from_files_to_the_agreement(
     assert main(["import", "models.yaml"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(said)
-    assert "  TrainedModel      3 new     0 there already\n" in out
+    assert "  TrainedModel      3 new     0 existing\n" in out
     populate(empty_lab)
     assert main(["ari"]) == 0
     out = capsys.readouterr().out

@@ -270,16 +270,16 @@ def test_entries_that_the_tables_cannot_tell_apart(empty_lab: Any) -> None:
             empty_lab, sweep(trainers=tuple(Entry("helpers.planted_lab.baseline", {"at": at}) for at in (1, "1")))
         )
     assert str(raised.value) == (
-        "two entries of 'helpers.planted_lab.baseline' differ only in what nnfabrik's hash takes for the same: "
+        "two entries of 'helpers.planted_lab.baseline' differ only in values with the same hash in nnfabrik: "
         "at 1 and '1'. Keep one of them."
     )
     registered(empty_lab, sweep())
     with pytest.raises(SettingsError) as raised:
         registered(empty_lab, sweep(trainers=(Entry("helpers.planted_lab.Baseline", {}),)))
     assert str(raised.value) == (
-        "'helpers.planted_lab.Baseline' cannot be registered beside 'helpers.planted_lab.baseline' with the same "
-        "settings: to the database, names that differ only in case are the same. Give one of the functions another "
-        "name."
+        "'helpers.planted_lab.Baseline' cannot be registered in addition to 'helpers.planted_lab.baseline' with the "
+        "same settings: to the database, names that differ only in case are the same. Give one of the functions "
+        "another name."
     )
 
 

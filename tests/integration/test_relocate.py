@@ -185,7 +185,7 @@ def test_what_is_still_at_the_old_place_is_compared(
         plan_move(str(tmp_path / "old"), str(tmp_path / "other"), **settings)
     assert str(raised.value) == (
         f"the session 'static1' at {tmp_path}/other/static1 has other responses than at the old place, so it is "
-        "another recording. Register it as a dataset of its own. Nothing was changed."
+        "another recording. Register it as a separate dataset. Nothing was changed."
     )
     (dataset,) = plan_move(str(tmp_path / "old"), str(tmp_path / "copy"), **settings).datasets
     assert dataset.compared_with == "the recordings at the old place"

@@ -247,7 +247,7 @@ def test_models_are_imported_by_the_admin_alone(lab: Lab) -> None:
     printed = lab.run("worker", "import", "models.yaml", "--fabrikant", "december_admin", code=1)
     assert "User 'december_worker'@'%' may not INSERT in the table `december`.`dataset`" in printed
     printed = lab.run("admin", "import", "models.yaml")
-    assert "  TrainedModel      1 new     0 there already\n" in printed
+    assert "  TrainedModel      1 new     0 existing\n" in printed
     lab.execute("DELETE FROM december.__trained_model__model_storage WHERE trainer_fn LIKE '%%imported_trainer'")
     lab.execute("DELETE FROM december.__trained_model WHERE trainer_fn LIKE '%%imported_trainer'")
 

@@ -55,14 +55,14 @@ def test_from_a_sweep_to_its_report(pool: PoolLab) -> None:
     process.send_signal(signal.SIGINT)
     assert pool.ended(process) == 130, pool.output
     assert "[1/3] register" in pool.output
-    assert "TrainingPlan      2 new     0 there already" in pool.output
+    assert "TrainingPlan      2 new     0 existing" in pool.output
     assert pool.output.rstrip().endswith("Stopped before the report. Run the same command again to continue.")
     assert not (pool.folder / "types.html").exists()
     # The same command again: nothing is new, the training goes on, and the report is written.
     pool.capsys.readouterr()
     assert main([*words(pool), "--schema", pool.schema, "--nnfabrik", pool.schema]) == 0
     said = pool.capsys.readouterr()
-    assert "TrainingPlan      0 new     2 there already" in said.out
+    assert "TrainingPlan      0 new     2 existing" in said.out
     assert "continued after epoch" in said.err
     assert f"Written: {pool.folder / 'types.html'}" in said.out
     assert "Not in the report, because not done yet" not in said.out

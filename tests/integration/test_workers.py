@@ -153,7 +153,7 @@ def test_two_workers_fill_all_tables_once(command, recordings):
 
 def test_registering_again_writes_nothing(command, recordings):
     command.register(sweep(recordings))
-    lines = [line.split() for line in command.register(sweep(recordings)).splitlines() if "there already" in line]
+    lines = [line.split() for line in command.register(sweep(recordings)).splitlines() if line.endswith("existing")]
     assert {line[0]: line[1] for line in lines} == dict.fromkeys(
         ("Dataset", "Model", "Trainer", "Seed", "TrainingPlan", "Clustering"), "0"
     )

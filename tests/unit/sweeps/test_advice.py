@@ -43,8 +43,8 @@ def test_alignments_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = Sweep((), (theirs,), (BASELINE,), (1, 2), aligned)
     (message,) = advice(sweep)
     assert message == (
-        "the sweep has 1 clustering with alignment, but no rotation-equivariant model, and only these are aligned. A "
-        "model function of your own with such a core is named in DECEMBER_EQUIVARIANT_MODELS."
+        "the sweep has 1 clustering with alignment, but no rotation-equivariant model, and only these are aligned. If "
+        "your own model function has such a core, name it in DECEMBER_EQUIVARIANT_MODELS."
     )
     assert not list(advice(replace(sweep, models=(theirs, ours))))
     monkeypatch.setenv("DECEMBER_EQUIVARIANT_MODELS", "other.one, my.*")
@@ -52,7 +52,7 @@ def test_alignments_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     (message, *_) = advice(replace(sweep, trainers=(DECEMBER,)))
     assert message == (
         "vectors are aligned for clusterings that are fitted afterwards, but all trainers are december_trainer, whose "
-        "models have clusters of their own. Add a baseline_trainer."
+        "models have their own clusters. Add a baseline_trainer."
     )
     monkeypatch.setenv("DECEMBER_EQUIVARIANT_MODELS", "my.models; --")
     with pytest.raises(SettingsError, match=r"has 'my\.models; --'; it is a list of dotted names of model functions"):
@@ -63,10 +63,10 @@ def test_missing_controls() -> None:
     other = Entry(CONTROL.fn, {**CONTROL.config, "lr_init": 0.1})
     message = (
         "no control ends with the pretraining of DECEMber (20 epochs): a baseline_trainer with stop_after_pretraining: "
-        "true and the same pretrain_epochs and lr_init. Without it nobody can tell what the clustering loss has added."
+        "true and the same pretrain_epochs and lr_init. Without it you cannot tell what the clustering loss added."
     )
     assert said(DECEMBER, BASELINE, other) == [message]
-    assert said(DECEMBER) == ["no baseline_trainer without clustering loss is there to compare DECEMber with.", message]
+    assert said(DECEMBER) == ["there is no baseline_trainer without clustering loss to compare DECEMber with.", message]
 
 
 def test_post_hoc_methods_that_lack_a_number_of_clusters() -> None:
@@ -80,8 +80,8 @@ def test_post_hoc_methods_that_lack_a_number_of_clusters() -> None:
 def test_a_method_that_is_left_out_is_left_out_on_purpose() -> None:
     assert said(DECEMBER, BASELINE, CONTROL, clusterings=ALL[2:]) == []
     assert said(DECEMBER, BASELINE, CONTROL, clusterings=()) == [
-        "there are no clusterings, so DECEMber will stand beside no other method. With t_mixture and the same "
-        "n_clusters one sees what the clustering loss adds."
+        "there are no clusterings, so DECEMber will not be compared with other methods. t_mixture with the same "
+        "n_clusters shows what the clustering loss adds."
     ]
 
 
@@ -108,7 +108,7 @@ def test_recordings_that_are_not_there(tmp_path: Path) -> None:
     ]
     assert last == (
         "paths are part of the dataset's entry. If one is wrong, correct it before workers start, and remove what was "
-        "planned for it: `december forget`. If workers run on other machines, it must be there."
+        "planned for it: `december forget`. If workers run on other machines, it must be right there."
     )
     assert list(missing_recordings(sweep(Entry(STATIC, {"paths": paths[:1]})))) == []
     # A folder whose name is no path at all, and another package's settings, of which nothing is known.

@@ -57,7 +57,7 @@ def changed(old: str, new: str) -> str:
 
 
 ONE = [
-    (changed("seeds: [1, 2]", "seeds: [1, 1]"), "1:12: seeds is [1, 1]; a seed is there twice."),
+    (changed("seeds: [1, 2]", "seeds: [1, 1]"), "1:12: seeds is [1, 1]; a seed appears twice."),
     (changed("models:", "model:"), "5:1: there is no section 'model'. Did you mean 'models'? Allowed: "),
     (changed("lr_init: 0.01", "lr_init: -1"), "11:23: trainers, entry 1: lr_init is -1; it must be a number above 0."),
     (
@@ -78,17 +78,17 @@ ONE = [
     ),
     (
         changed("{n_clusters}", "{k}"),
-        "10:14: trainers, entry 1: the comment 'DECEMber {k}' names no setting 'k'. Write {{ and }} for braces "
-        "that are text.",
+        "10:14: trainers, entry 1: the comment 'DECEMber {k}' names 'k', which is not a setting. Write {{ and }} "
+        "for braces in text.",
     ),
     (
         changed("DECEMber {n_clusters}", "a { b"),
-        "10:14: trainers, entry 1: the comment 'a { b' has a brace by itself. Write {{ or }} for a brace, and {name} "
+        "10:14: trainers, entry 1: the comment 'a { b' has an unpaired brace. Write {{ or }} for a brace, and {name} "
         "for the value of a setting.",
     ),
     (
         changed("DECEMber {n_clusters}", "a {n_clusters.__class__}"),
-        "10:14: trainers, entry 1: the comment 'a {n_clusters.__class__}' names no setting 'n_clusters.__class__'.",
+        "10:14: trainers, entry 1: the comment 'a {n_clusters.__class__}' names 'n_clusters.__class__', which is not ",
     ),
     (
         changed("DECEMber {n_clusters}", "a {n_clusters:>999999999}"),
@@ -129,7 +129,7 @@ ONE = [
     (changed("hidden_channels: 4", "hidden_channels: 4.5"), "7:31: models, entry 1: hidden_channels is 4.5; it must"),
     (
         changed("trainers.december_trainer", "trainers.decmber_trainer"),
-        "9:9: trainers, entry 1: 'december_plugin.trainers.decmber_trainer' names no function that can be imported "
+        "9:9: trainers, entry 1: 'december_plugin.trainers.decmber_trainer' is not a function that can be imported "
         "here (module 'december_plugin.trainers' has no attribute 'decmber_trainer'). Write the whole dotted path, "
         "e.g. december_plugin.trainers.december_trainer, and install the package that it is in. Did you mean "
         "'december_plugin.trainers.december_trainer'?",
@@ -236,7 +236,7 @@ def test_a_module_that_raises_while_it_is_imported(mistakes, name: str, tmp_path
     monkeypatch.delitem(sys.modules, "mylab", raising=False)
     (found,) = mistakes(changed("december_plugin.trainers.december_trainer", "mylab.trainer"))
     assert found.startswith(
-        f"sweep.yaml:9:9: trainers, entry 1: 'mylab.trainer' names no function that can be imported here ({reason}"
+        f"sweep.yaml:9:9: trainers, entry 1: 'mylab.trainer' is not a function that can be imported here ({reason}"
     )
     assert found.endswith(
         '). Correct the module, or provide what it needs; `python -c "import mylab"` shows the whole error.'
@@ -296,9 +296,9 @@ def test_more_clusters_than_neurons(mistakes, tmp_path: Path) -> None:
     np.save(names / "unit_ids.npy", np.arange(3))
     text = changed("batch_size: 32", "batch_size: 32, neuron_n: 2, neuron_base_seed: 1")
     assert mistakes(text) == [
-        "sweep.yaml:12:28: trainers, entry 1: n_clusters is 6, but datasets, entry 1 has 4 neurons at most. Ask for "
+        "sweep.yaml:12:28: trainers, entry 1: n_clusters is 6, but datasets, entry 1 has at most 4 neurons. Ask for "
         "fewer clusters than neurons.",
-        "sweep.yaml:14:35: clusterings, entry 1: n_clusters is 6, but datasets, entry 1 has 4 neurons at most. Ask for "
+        "sweep.yaml:14:35: clusterings, entry 1: n_clusters is 6, but datasets, entry 1 has at most 4 neurons. Ask for "
         "fewer clusters than neurons.",
     ]
     assert len(mistakes(changed("[one, two]", "[two]"))) == 4
@@ -321,8 +321,8 @@ def test_what_takes_images_and_what_takes_movies(mistakes, monkeypatch: pytest.M
     text = changed("models:\n", "  - fn: a.movie_loaders\nmodels:\n  - fn: lab.model\n")
     assert mistakes(text) == [
         "sweep.yaml:8:9: models, entry 2: stacked_core_gaussian_readout takes images, but movie_loaders of datasets, "
-        "entry 2 gives movies. A sweep combines every dataset with every model: put what does not go together into "
-        "two files."
+        "entry 2 gives movies. A sweep combines every dataset with every model: use two files for what does not "
+        "fit together."
     ]
 
 
@@ -350,7 +350,7 @@ def test_a_name_that_is_too_long_for_the_table(mistakes, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, module.__name__, module)
     (found,) = mistakes(changed("december_plugin.trainers.december_trainer", f"{module.__name__}.trainer"))
     assert found.endswith(
-        "has 72 characters; nnfabrik's table takes 64. Import the function in a module with a shorter name, and name "
+        "has 72 characters; nnfabrik's table allows 64. Import the function in a module with a shorter name, and name "
         "it there."
     )
 

@@ -75,16 +75,16 @@ def test_what_is_read_as_a_number_and_as_a_path(tmp_path):
 MISTAKES = [
     (lambda c: c.update(trainer=[]), r"there is no section 'trainer'\. Did you mean 'trainers'\?"),
     (lambda c: c.pop("models"), r"the section 'models' is missing or empty\."),
-    (lambda c: c.update(seeds=[1, 1]), r"seeds is \[1, 1\]; a seed is there twice\."),
+    (lambda c: c.update(seeds=[1, 1]), r"seeds is \[1, 1\]; a seed appears twice\."),
     (lambda c: c.update(seeds=[-1]), r"seeds is \[-1\]; seeds are from 0 to 2147483647\."),
     (lambda c: c.update(seeds="1"), r"seeds is '1'; it must be a list of integers\."),
     (lambda c: c["models"][0].update(function="x"), r"models, entry 1: there is no key 'function'\."),
     (lambda c: c["models"][0].pop("fn"), r"models, entry 1: an entry is a mapping with at least the key 'fn'\."),
     (
         lambda c: c["trainers"][0].update(fn="december_plugin.trainers.basline_trainer"),
-        r"trainers, entry 1: 'december_plugin\.trainers\.basline_trainer' names no function that can be imported",
+        r"trainers, entry 1: 'december_plugin\.trainers\.basline_trainer' is not a function that can be imported",
     ),
-    (lambda c: c["trainers"][0].update(fn="nowhere.trainer"), r"'nowhere\.trainer' names no function"),
+    (lambda c: c["trainers"][0].update(fn="nowhere.trainer"), r"'nowhere\.trainer' is not a function"),
     (
         lambda c: c["trainers"][0]["config"].update(max_iters=3),
         r"trainers, entry 1: baseline_trainer has no setting 'max_iters'\. Did you mean 'max_iter'\?",
@@ -93,11 +93,11 @@ MISTAKES = [
         lambda c: c["trainers"][1]["grid"].update(n_clusters=[0]),
         r"trainers, entry 2: n_clusters is 0; it must be at least 1\.",
     ),
-    (lambda c: c["trainers"][1].update(grid={"strength": ["auto"]}), r"names no setting 'n_clusters'"),
+    (lambda c: c["trainers"][1].update(grid={"strength": ["auto"]}), r"names 'n_clusters', which is not a setting"),
     (lambda c: c["trainers"][1].update(grid={"strength": 3}), r"grid must give each setting a list of values"),
     (
         lambda c: c["trainers"][1].update(comment="{missing}"),
-        r"trainers, entry 2: the comment '\{missing\}' names no setting 'missing'\.",
+        r"trainers, entry 2: the comment '\{missing\}' names 'missing', which is not a setting\.",
     ),
     (
         lambda c: c["datasets"][0]["config"].update(batch=3),
@@ -132,7 +132,7 @@ MISTAKES = [
     ),
     (
         lambda c: c["clusterings"][1].update(grid={"n_clusters": [3]}),
-        r"clusterings, entry 2: n_clusters is a key of the entry itself and not a setting; take it out of the grid\.",
+        r"clusterings, entry 2: n_clusters is a key of the entry itself, not a setting; remove it from the grid\.",
     ),
     (
         lambda c: c["clusterings"][1].update(grid={"spaces": ["readout", "functional"]}),

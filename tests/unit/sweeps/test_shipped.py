@@ -98,13 +98,13 @@ def test_list_show_and_copy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == (f"Wrote {copy}. Put your own folders into it, then: december register {copy}\n")
     assert copy.read_text() == shown
     copy.write_text("mine")
-    with pytest.raises(SettingsError, match=r"mouse-v1-strength\.yaml is there already and differs\. Choose another"):
+    with pytest.raises(SettingsError, match=r"mouse-v1-strength\.yaml exists already and differs\. Choose another"):
         copy_sweep("paper/mouse-v1-strength", tmp_path / "new")
 
 
 def test_data_for_a_sweep_of_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweeps", "data", "paper/mouse-v1-strength", str(tmp_path)]) == 1
-    assert "simulated ones are written for the sweeps under laptop/ only." in capsys.readouterr().err
+    assert "simulated ones are written only for the sweeps under laptop/." in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

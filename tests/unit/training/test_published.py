@@ -412,7 +412,7 @@ def sweep(**trainer):
 def test_a_sweep_registers_the_values_of_a_preset():
     config = {"n_clusters": 2, "strength": 1e4, "lr_decay_steps": 3}
     content = sweep(config=config, grid={"preset": ["published", None]}, comment="{preset} {fresh_optimizer}")
-    with pytest.raises(SweepError, match=r"the comment .* names no setting 'fresh_optimizer'"):
+    with pytest.raises(SweepError, match=r"the comment .* names 'fresh_optimizer', which is not a setting"):
         parse_sweep(content)
     content["trainers"][0]["comment"] = "preset {preset}"
     published, plain = parse_sweep(content).trainers
