@@ -38,7 +38,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="file to write, e.g. result.zip")
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
     add_selection_options(parser, clusters="only this number of clusters")
-    parser.add_argument("--trainer", default="", metavar="HASH", help="only trainers whose hash begins like this")
+    parser.add_argument("--trainer", default="", metavar="HASH", help="only trainers whose hash begins with this")
     parser.add_argument("--method", nargs="+", default=[], metavar="NAME", help="only clusterings of these methods")
     parser.add_argument("--no-models", action="store_true", help="leave the weights of the models out")
     parser.add_argument("--no-report", action="store_true", help="leave the report out")

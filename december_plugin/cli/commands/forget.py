@@ -43,9 +43,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "forget", help="remove trainings from the plan", description=DESCRIPTION, epilog=EPILOG
     )
-    parser.add_argument("sweep", nargs="?", metavar="SWEEP", help="what this file, or shipped sweep, planned")
+    parser.add_argument("sweep", nargs="?", metavar="SWEEP", help="trainings that this file, or shipped sweep, planned")
     parser.add_argument(
-        "--dataset", action="append", default=[], metavar="PATH", help="what uses a recording at or below this path"
+        "--dataset", action="append", default=[], metavar="PATH", help="trainings on a recording at or below this path"
     )
     parser.add_argument("--job", action="append", default=[], metavar="JOB", help="the training with this job")
     parser.add_argument("--yes", action="store_true", help="remove without asking")

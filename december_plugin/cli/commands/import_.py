@@ -47,7 +47,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="YAML: which models, and where their files are; or a bundle")
     parser.add_argument("--dry-run", action="store_true", help="read and check the files, and write nothing")
-    parser.add_argument("--fabrikant", metavar="NAME", help="owner of the entries (default: that of the database user)")
+    parser.add_argument("--fabrikant", metavar="NAME", help="contributor who owns the entries (default: yourself)")
     add_lab_options(parser)
 
 

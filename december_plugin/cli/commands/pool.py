@@ -69,7 +69,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would run, and start nothing")
     parser.add_argument("--json", action="store_true", help="status: print JSON")
-    parser.add_argument("--pool", metavar="ID", help="stop: only the pool whose id begins like this (default: all)")
+    parser.add_argument("--pool", metavar="ID", help="stop: only the pool whose id begins with this (default: all)")
     parser.add_argument(
         "--now", action="store_true", help="stop: kill the workers; jobs continue from their checkpoints"
     )

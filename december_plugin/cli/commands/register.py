@@ -77,7 +77,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def add_register_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for the sweep and its owner, for ``register`` and ``run``."""
     parser.add_argument("sweep", metavar="SWEEP", help="a YAML file, or the name of a sweep that comes with december")
-    parser.add_argument("--fabrikant", metavar="NAME", help="owner of the entries (default: that of the database user)")
+    parser.add_argument("--fabrikant", metavar="NAME", help="contributor who owns the entries (default: yourself)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -45,7 +45,12 @@ def add_parser(subparsers: Subparsers) -> None:
 def add_report_options(parser: argparse._ActionsContainer) -> None:
     """Add the options for the report's file and content, for ``report`` and ``run``."""
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="file to write (default: %(default)s)",
     )
     parser.add_argument("--force", action="store_true", help="replace the file even if it is not a december report")
     parser.add_argument("--title", default="", metavar="TEXT", help="heading of the page")
@@ -60,8 +65,8 @@ def add_selection_options(parser: argparse._ActionsContainer, *, clusters: str) 
     """Add the options that select configurations, for ``report`` and ``export``."""
     parser.add_argument("--types", metavar="NAME", help="known types to compare with (default: the only ones)")
     parser.add_argument("--clusters", type=int, metavar="K", help=clusters)
-    parser.add_argument("--dataset", default="", metavar="HASH", help="only datasets whose hash begins like this")
-    parser.add_argument("--model", default="", metavar="HASH", help="only models whose hash begins like this")
+    parser.add_argument("--dataset", default="", metavar="HASH", help="only datasets whose hash begins with this")
+    parser.add_argument("--model", default="", metavar="HASH", help="only models whose hash begins with this")
 
 
 def check_options(args: argparse.Namespace) -> None:

@@ -41,10 +41,15 @@ def add_parser(subparsers: Subparsers) -> None:
         "--n-clusters",
         type=counts_of,
         metavar="K",
-        help="numbers of clusters, such as 3-20 or 5,10,20; criteria for K need three (not needed if methods find K)",
+        help="numbers of clusters, such as 3-20 or 5,10,20; at least three for criteria for K; none for hdbscan alone",
     )
     parser.add_argument(
-        "-o", "--report", type=Path, default=Path("answer.html"), metavar="FILE", help="default: %(default)s"
+        "-o",
+        "--report",
+        type=Path,
+        default=Path("answer.html"),
+        metavar="FILE",
+        help="file to write (default: %(default)s)",
     )
     parser.add_argument("--force", action="store_true", help="replace the file even if it is not a december report")
     parser.add_argument("--title", default="", metavar="TEXT", help="heading of the page")

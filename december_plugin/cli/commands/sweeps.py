@@ -37,8 +37,8 @@ def add_parser(subparsers: Subparsers) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
     actions.add_parser("list", help="list their names, and what each is about")
     for action, text in (
-        ("show", "print one"),
-        ("copy", "copy one, to put your own folders into it"),
+        ("show", "print a sweep"),
+        ("copy", "copy a sweep, to put your own folders into it"),
         ("data", "copy a laptop sweep and write the simulated recordings that it needs"),
     ):
         one = actions.add_parser(action, help=text)

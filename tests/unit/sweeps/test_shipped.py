@@ -52,7 +52,7 @@ def test_each_of_the_paper_says_what_it_is_and_has_a_small_version(name: str) ->
     head = text.partition("\nseeds:")[0]
     assert re.search(r"Figures? \d", head)
     assert re.search(r"Compute.*GPU", head, re.DOTALL)
-    assert "What the paper does not tell" in head
+    assert "What the paper does not specify" in head
     assert name.replace("paper/", "laptop/") in names()
 
 
