@@ -126,8 +126,10 @@ def baseline_trainer(
     >>> loaders = static_loaders([write_recording("static4-1-1-simulated", seed=4, **sizes)], batch_size=10, seed=1)
     >>> model = stacked_core_gaussian_readout(loaders, seed=1, hidden_channels=4, layers=1)
     >>> score, output, state_dict = baseline_trainer(model, loaders, seed=1, max_iter=2, device="cpu", verbose=False)
-    >>> len(output["curves"]["train_loss"])
-    2
+    >>> output["stopped_by"], len(output["curves"]["train_loss"])
+    ('max_iter', 2)
+    >>> tuple(state_dict["readout.static4-1-1-simulated._features"].shape)  # readout vectors: 4 features, 8 neurons
+    (1, 4, 1, 8)
     """
     given = locals()
     settings = _of(TrainingSettings, given)
