@@ -151,8 +151,8 @@ def test_a_comment_that_may_not_be_changed_is_kept_and_said(
     for more in ([], ["--dry-run"]):
         assert main(["register", str(path), "--schema", lab.tables.schema.database, *more]) == 0
         assert (
-            "Note: Trainer keeps the comment 'baselnie', not 'baseline' from the sweep: the entry is bob's. If you "
-            f"may, change it in Python: Trainer.update1({ {**key, 'trainer_comment': 'baseline'}!r})."
+            "Note: Trainer keeps the comment 'baselnie', not 'baseline' from the sweep: the entry is bob's. If your "
+            f"account may change it, run in Python: Trainer.update1({ {**key, 'trainer_comment': 'baseline'}!r})."
         ) in capsys.readouterr().out.splitlines()
     assert lab.nnfabrik.Trainer.fetch1("trainer_comment") == "baselnie"
 

@@ -33,7 +33,7 @@ def comment_lines(comments: Sequence[Comment], *, is_done: bool) -> Iterator[str
         row = {**comment.key, column: comment.wanted}
         yield (
             f"Note: {comment.table} keeps the comment {comment.stored!r}, not {comment.wanted!r} from the sweep: "
-            f"{comment.kept_because}. If you may, change it in Python: {comment.table}.update1({row!r})."
+            f"{comment.kept_because}. If your account may change it, run in Python: {comment.table}.update1({row!r})."
         )
     if len(kept) > MOST:
         yield f"Note: {len(kept) - MOST} more comments are kept for the same reason."
