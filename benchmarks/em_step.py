@@ -102,7 +102,7 @@ def step_of_a_gpu(w: np.ndarray, centers: np.ndarray) -> Step:
 
 
 def plain_step(w: np.ndarray, centers: np.ndarray) -> Step:
-    """Run the equations as they are in the paper, in float32."""
+    """Run the paper's equations, in float32."""
     vectors = torch.from_numpy(w).requires_grad_()
     means = torch.from_numpy(centers).clone()
     scales = torch.ones_like(means)

@@ -45,7 +45,7 @@ TARGET = 5.0  # seconds
 
 @contextmanager
 def embedded_lab() -> Iterator[Any]:
-    """Open the tables in a server of our own, whatever the settings of this machine say."""
+    """Open the tables in our own server, whatever the settings of this machine."""
     from december_plugin.schemas.lab import open_lab
 
     dj = quiet_datajoint()

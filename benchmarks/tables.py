@@ -44,7 +44,7 @@ CREATE TABLE `{schema}`.`row_per_neuron` (
 
 @contextmanager
 def embedded_database() -> Iterator[str]:
-    """Connect to a server of our own, whatever the settings of this machine say; yield its folder."""
+    """Connect to our own server, whatever the settings of this machine; yield its folder."""
     dj = quiet_datajoint()
     dj.config.update({"database.host": "localhost", "database.port": 3306, "stores": {}, "safemode": False})
     dj.config.update({"database.user": None, "database.password": None})

@@ -1,4 +1,4 @@
-"""Trainings per hour of one worker on the demonstration's recordings: as it is, and without what saves it work.
+"""Trainings per hour of one worker on the demonstration's recordings, with and without what saves it work.
 
 An embedded server with its own folder is started for the measurement and stopped afterwards. One worker in this process
 trains and tests the same models several times, in turns: with recordings that stay in memory between jobs, and reading

@@ -38,7 +38,7 @@ def needed_wheels(folder: Path) -> list[Path]:
     """
     wheels = sorted(folder.glob("*.whl"))
     if not wheels:
-        raise WheelsError(f"{folder} holds no wheels. `make gpu-wheels` collects them where there is a network.")
+        raise WheelsError(f"{folder} holds no wheels. `make gpu-wheels` collects them on a machine with a network.")
     by_name: dict[str, Path] = {}
     for wheel in wheels:
         other = by_name.setdefault(package_of(wheel), wheel)

@@ -93,7 +93,7 @@ def passes(density: MixtureDensity) -> FloatArray:
     Parameters
     ----------
     density
-        Of a mixture of M components.
+        The density of a mixture of M components.
 
     Returns
     -------

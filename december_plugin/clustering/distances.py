@@ -233,7 +233,7 @@ class DiagonalDistances(ShiftedVectors):
     Parameters
     ----------
     w, asynchronous, keep_features
-        As of :class:`ShiftedVectors`.
+        As for :class:`ShiftedVectors`.
     centers, scales
         Centres (K, D) and squared scales (K, D), the scales positive.
 

@@ -21,7 +21,7 @@ from december_plugin.validation.checks import check_choice, check_count, check_s
 
 LARGEST_FLOAT32 = 1e15  # sums of squares of larger float32 values overflow
 DEVICE_NEURONS = 10_000  # fewer are clustered on the CPU even if they are on a GPU
-# Of more neurons, or more distances to centres, scikit-learn's restarts one after the other are as fast.
+# For more neurons, or more distances to centres, scikit-learn's successive restarts are as fast.
 TOGETHER_NEURONS = 1_000
 TOGETHER_DISTANCES = 8_000
 VARIANCE_FLOOR = 1e-6  # added to the variance of a k-means cluster, which may have a single member

@@ -63,7 +63,7 @@ class GaussianMixtureSettings:
     Attributes
     ----------
     seed
-        Of the starts.
+        Seed of the starts.
     n_init
         Runs, of which the most likely counts.
     max_iter
@@ -169,7 +169,7 @@ class TNebSettings:
     Attributes
     ----------
     seed, n_init, max_iter, tol, dof, weights, scale_bounds
-        Of the mixture, see :class:`~december_plugin.clustering.student_t_mixture.StudentTMixture`.
+        Settings of the mixture, see :class:`~december_plugin.clustering.student_t_mixture.StudentTMixture`.
     n_components
         Components of the mixture, at least as many as clusters; a few for each cluster. The more there are, the deeper
         the passes within clusters are as well.

@@ -41,7 +41,7 @@ class AlignmentRecipe:
         "readout": the readout vectors are aligned as they are. "functional": by what neurons compute, in the metric of
         the model's feature covariance, averaged over turns of the stimulus.
     seed
-        Of the random starts and of the permutations of a control, 0 to 2**32 - 1.
+        Seed of the random starts and of the permutations of a control, 0 to 2**32 - 1.
     control
         "none", or which features are permuted before vectors are aligned, see
         :func:`~december_plugin.rotation.controls.permuted_readouts`: clusters of permuted vectors are not types.

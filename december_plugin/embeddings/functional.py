@@ -89,7 +89,7 @@ def feature_covariance(
     max_neurons
         Number of neurons at most, drawn at random from all sessions; None for all.
     seed
-        Of both samples: the same seed gives the same bytes on the CPU.
+        Seed of both samples: the same seed gives the same bytes on the CPU.
 
     Returns
     -------
@@ -166,14 +166,14 @@ def functional_embeddings(
     Parameters
     ----------
     model, batches, n_images, max_neurons, seed
-        As of :func:`feature_covariance`.
+        As for :func:`feature_covariance`.
     normalize
         "none": in standard deviations of the drive. "l2": directions, vectors of length 1, whose inner products are the
         correlations of drives over stimuli, for neurons at one place; they say what a neuron is tuned to, but not how
         strongly it is driven.
     unit_ids
-        As of :func:`~december_plugin.embeddings.readout_vectors.readout_embeddings`; None: those that the loaders
-        know, if they know them of all sessions.
+        As for :func:`~december_plugin.embeddings.readout_vectors.readout_embeddings`; None: those of the loaders, if
+        they have them for all sessions.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def functional_embeddings(
     SettingsError
         If a setting is not allowed.
     EmbeddingError
-        As of :func:`feature_covariance`.
+        As for :func:`feature_covariance`.
 
     See Also
     --------
@@ -279,9 +279,9 @@ class Received(NamedTuple):
     Attributes
     ----------
     data_key
-        Of the session.
+        Key of the session.
     core_output, shift
-        As of :func:`~december_plugin.embeddings.received_features.core_output_and_shift`.
+        As returned by :func:`~december_plugin.embeddings.received_features.core_output_and_shift`.
     inputs, extras
         The stimuli, as :func:`~december_plugin.embeddings.stimuli.sampled_stimuli` yields them; None and nothing for
         stimuli that are shown without a session.
@@ -302,9 +302,9 @@ def received_from_core(
     Parameters
     ----------
     model, batches, n_images, seed
-        As of :func:`feature_covariance`, which takes the same stimuli; the model must be in evaluation mode.
+        As for :func:`feature_covariance`, which takes the same stimuli; the model must be in evaluation mode.
     data_keys
-        Of the sessions.
+        Keys of the sessions.
     """
     if isinstance(batches, Tensor | np.ndarray):
         for core_output in core_outputs(model, batches):

@@ -66,7 +66,7 @@ def fingerprints(
         stimuli that they take.
     probes
         Stimuli, the same for all models: (stimuli, channels, height, width), or (clips, channels, frames, height,
-        width) of movies, as of :mod:`december_plugin.embeddings.probes`.
+        width) of movies, such as those of :mod:`december_plugin.embeddings.probes`.
     positions
         (places, 2): x and y from -1 to 1 in each core's output.
     n_components

@@ -38,8 +38,8 @@ def noise_probes(
     Parameters
     ----------
     shape
-        Of a model's input: (channels, height, width), or (channels, frames, height, width) of movies, whose successive
-        frames are correlated by 0.9.
+        Shape of a model's input: (channels, height, width), or (channels, frames, height, width) of movies, whose
+        successive frames are correlated by 0.9.
     n
         Number of images or clips.
     image_channels
@@ -48,7 +48,7 @@ def noise_probes(
         Values of the other channels, in the units that the model takes, ideally their means over the recording; None:
         0.
     seed
-        Of the noise: the same seed gives the same bytes.
+        Seed of the noise: the same seed gives the same bytes.
 
     Returns
     -------
@@ -110,9 +110,11 @@ def image_probes(
     n
         How many of them are read, the first ones; None: all.
     image_channels, behavior
-        As of :func:`noise_probes`. Images of one channel are made gray, of three read as red, green and blue.
+        As for :func:`noise_probes`. Images with one channel are converted to gray, with three read as red, green and
+        blue.
     mean, std
-        Of the images that the model was trained on, by which these are z-scored; None: those of the folder.
+        Mean and standard deviation of the images that the model was trained on, by which these are z-scored; None:
+        those of the folder.
 
     Returns
     -------
@@ -129,7 +131,7 @@ def image_probes(
     Warns
     -----
     UserWarning
-        As of :func:`noise_probes`.
+        As for :func:`noise_probes`.
 
     See Also
     --------

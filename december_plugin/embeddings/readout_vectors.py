@@ -135,7 +135,7 @@ def stack_readout_vectors(model: nn.Module) -> Tensor:
     Returns
     -------
     Tensor
-        ``W`` (N, D), the sessions one after the other in the order of ``model.readout``.
+        ``W`` (N, D), the sessions in the order of ``model.readout``.
 
     Raises
     ------
@@ -154,10 +154,10 @@ def readout_embeddings(
     ----------
     model_or_state_dict
         A model (see :func:`stack_readout_vectors`) or its state dict, of which the entries
-        ``readout.<data key>.<name>`` are read; a common prefix, as of ``DataParallel``, is allowed. A readout class
-        that defines ``embedding_vectors()`` needs the model.
+        ``readout.<data key>.<name>`` are read; a common prefix, such as that of ``DataParallel``, is allowed. A readout
+        class that defines ``embedding_vectors()`` needs the model.
     unit_ids
-        Data key to unit ids (n,), as of :func:`unit_ids_of`. None, or no entry at all, leaves them unknown.
+        Data key to unit ids (n,), as :func:`unit_ids_of` returns them. None, or no entry at all, leaves them unknown.
 
     Returns
     -------

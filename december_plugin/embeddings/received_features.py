@@ -47,7 +47,7 @@ def core_output_and_shift(
     model
         Called as ``model(inputs, data_key=..., **extras)``, has ``readout``, data key to readout.
     data_key
-        Of the session.
+        Key of the session.
     inputs, extras
         As :func:`december_plugin.embeddings.batches.split_batch` returns them, on any device and of any precision.
 
@@ -141,7 +141,7 @@ def received_features(
     core_output
         (batch, channels, height, width), or (batch, channels, frames, height, width) of movies.
     shift
-        Of the positions, (batch, 2), or (batch, frames, 2).
+        Shift of the positions, (batch, 2), or (batch, frames, 2).
     neurons
         Which neurons, (n,) int64; None for all.
 
@@ -181,7 +181,7 @@ class Reading:
     Attributes
     ----------
     readout
-        Of a session; its weights must stay what they are.
+        Readout of a session; its weights must not change.
     neurons
         Which of its neurons, (n,) int64.
     positions
@@ -237,7 +237,7 @@ class Reading:
         Parameters
         ----------
         core_output
-            As of :func:`received_features`.
+            As for :func:`received_features`.
         at
             Which of ``neurons``, (batch,) int64.
 
@@ -267,7 +267,7 @@ def features_at(readout: nn.Module, core_output: Tensor, positions: Tensor) -> T
     readout
         Says at which scales maps are read, and whether -1 and 1 are the middles of the outermost pixels.
     core_output
-        As of :func:`received_features`.
+        As for :func:`received_features`.
     positions
         x and y from -1 to 1, (places, 2).
 
@@ -300,9 +300,9 @@ def check_drives(readout: nn.Module, core_output: Tensor, *, shift: Tensor | Non
     Parameters
     ----------
     readout, core_output, shift
-        As of :func:`received_features`.
+        As for :func:`received_features`.
     name
-        Of the session.
+        Name of the session.
 
     Returns
     -------
@@ -312,7 +312,7 @@ def check_drives(readout: nn.Module, core_output: Tensor, *, shift: Tensor | Non
     Raises
     ------
     EmbeddingError
-        As of :func:`received_features`; if the numbers of neurons or features differ; or if the linear responses of a
+        As for :func:`received_features`; if the numbers of neurons or features differ; or if the linear responses of a
         known class differ, because it has its own forward pass.
     """
     vectors = readout_vectors(readout).detach()

@@ -107,7 +107,7 @@ class EmbeddingSpace:
 
 
 READOUT_SPACE = EmbeddingSpace()
-"""The space of the readout vectors as they are."""
+"""The space of the unchanged readout vectors."""
 
 
 def vectors_in_space(
@@ -127,7 +127,7 @@ def vectors_in_space(
     Returns
     -------
     ndarray
-        (N, D): the readout vectors as they are in their own space, float64 in every other.
+        (N, D): the unchanged readout vectors in their own space, float64 in every other space.
 
     Raises
     ------

@@ -30,7 +30,7 @@ def loaders_of_a_tier(batches: Any, data_keys: list[str]) -> dict[str, Any]:
     batches
         Data key to loader, or tier to data key to loader: then those of the training tier.
     data_keys
-        Of the sessions that are needed.
+        Keys of the sessions that are needed.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def sampled_stimuli(
     n
         How many images, or clips of movies; all of them if there are fewer, or for None.
     seed
-        Of the sample.
+        Seed of the sample.
 
     Yields
     ------

@@ -347,7 +347,7 @@ def pool_mean_sd(means: npt.ArrayLike, sds: npt.ArrayLike, n: npt.ArrayLike) -> 
     Parameters
     ----------
     means, sds
-        Of the groups, along the first axis.
+        Means and standard deviations of the groups, along the first axis.
     n
         Sizes of the groups, not negative, not all zero; the weights are ``n / sum(n)``.
     """

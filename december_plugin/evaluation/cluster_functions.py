@@ -161,16 +161,16 @@ def response_confusion(
         What a readout receives from the core, (stimuli, places, D) or (stimuli, D), as an array or in consecutive
         parts: :func:`received_at` yields them for a model. Responses are compared within each place.
     n_orientations
-        As of :func:`covariance_confusion`.
+        As for :func:`covariance_confusion`.
     output
         Output nonlinearity, from drives to responses of the same shape; None for linear responses.
     biases
-        Of the clusters, (K,), added to the drives; None for 0.
+        Biases of the clusters, (K,), added to the drives; None for 0.
 
     Returns
     -------
     ndarray
-        (K, K) float64, as of :func:`covariance_confusion`.
+        (K, K) float64, as for :func:`covariance_confusion`.
 
     Raises
     ------
@@ -201,7 +201,7 @@ def received_at(
     positions
         (places, 2): x and y from -1 to 1 in the core's output.
     data_key
-        Of the readout that says at which scales maps are read; None for the first.
+        Key of the readout that says at which scales maps are read; None for the first.
 
     Yields
     ------
@@ -231,7 +231,7 @@ class StimulusConfusion(NamedTuple):
     Attributes
     ----------
     correlations
-        (K, K) float64, as of :func:`covariance_confusion`.
+        (K, K) float64, as for :func:`covariance_confusion`.
     n_images
         Number of stimuli of all sessions: images, or frames of movies.
     """
@@ -264,11 +264,11 @@ def stimulus_confusion(
     batches
         Data key to loader of one tier, or tier to data key to loader: then the training tier.
     means, n_orientations
-        As of :func:`covariance_confusion`.
+        As for :func:`covariance_confusion`.
     biases
-        As of :func:`response_confusion`.
+        As for :func:`response_confusion`.
     seed
-        Of the samples of stimuli and neurons.
+        Seed of the samples of stimuli and neurons.
 
     Raises
     ------
@@ -410,7 +410,7 @@ class _ResponseSums:
         self._squares += np.einsum("stkq,stkq->kq", responses, responses)
 
     def covariances(self) -> tuple[Floats, Floats]:
-        """Return covariances (O, K, K) of means as they are with turned ones, and variances (O, K), over places."""
+        """Return covariances (O, K, K) of means with turned means, and variances (O, K), over places."""
         n = self.n_stimuli
         if n < 2 or self._sums is None:
             raise EmbeddingError(f"correlations need at least two stimuli; there are {n}.")
@@ -504,7 +504,7 @@ class ClusterBlocks(ArrayRepr):
         return self.merges[self.merges["n_blocks"] < self.n_blocks].head(n)
 
     def last_splits(self, n: int = 3) -> pd.DataFrame:
-        """Return the last merges above the threshold, to be undone one after the other, at most ``n`` (Figure C2)."""
+        """Return the last merges above the threshold, to be undone one after another, at most ``n`` (Figure C2)."""
         return self.merges[self.merges["n_blocks"] >= self.n_blocks].iloc[::-1].head(n)
 
 

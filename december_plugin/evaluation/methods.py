@@ -119,7 +119,7 @@ def with_count(label: str, n_clusters: int, *, is_found: bool = False, n_models:
     Parameters
     ----------
     label
-        Of the method.
+        Label of the method.
     n_clusters
         The number of clusters; where the method finds it, the median over models.
     is_found

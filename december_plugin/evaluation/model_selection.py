@@ -51,7 +51,7 @@ class Criterion:
     short
         Heading of a column.
     value
-        Of the axis; the unit is part of it.
+        Label of the axis, including the unit.
     better
         "larger" or "smaller".
     of_one_model
@@ -131,8 +131,8 @@ class HeldOut:
     mean
         Mean over splits of the mean log likelihood per held-out neuron (nats).
     standard_error
-        Of that mean: the standard deviation over splits (divisor n - 1) divided by the square root of their number.
-        Splits share neurons, so it is somewhat too small.
+        Standard error of that mean: the standard deviation over splits (divisor n - 1) divided by the square root of
+        their number. Splits share neurons, so it is somewhat too small.
     values
         One per split (nats).
     """
@@ -175,7 +175,7 @@ def held_out_log_likelihood(
         Starts of each fit, of which the most likely counts. A single start may miss a type where K is the number of
         types, and finds it where K is larger, so that the likelihood appears to rise beyond it.
     seed
-        Of splits and fits, 0 to 2**32 - 1.
+        Seed of splits and fits, 0 to 2**32 - 1.
     settings
         Settings of the method, see :mod:`december_plugin.clustering.methods`; its ``seed`` and ``n_init`` are ignored.
 
@@ -353,7 +353,7 @@ def silhouette(
     most_neurons
         If there are more neurons, this many are drawn, the same for every K and method.
     seed
-        Of that draw.
+        Seed of that draw.
 
     Returns
     -------

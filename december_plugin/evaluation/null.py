@@ -97,7 +97,7 @@ class SurrogateReadouts:
     method
         "elliptical", "gaussian", "planar" or "axial", see above.
     seed
-        Of the draws, 0 to 2**32 - 1.
+        Seed of the draws, 0 to 2**32 - 1.
 
     Raises
     ------
@@ -121,7 +121,7 @@ class SurrogateReadouts:
         self.values = np.sort(stacked, axis=1)
         means = stacked.mean(axis=1, keepdims=True)
         spread = stacked.std(axis=1, keepdims=True)
-        # A constant channel stays as it is; its mean may be off by rounding.
+        # A constant channel does not change; its mean may be off by rounding.
         self.varies = (self.values[:, 0] < self.values[:, -1]) & (spread[:, 0] > 0)
         self._means, self._spread = means[self.varies], spread[self.varies]
         self._targets = (self.values[self.varies] - self._means) / self._spread
@@ -273,7 +273,7 @@ def null_agreement(
     method
         As for :class:`SurrogateReadouts`, or "combined", which takes three times as long.
     seed
-        Of the draws.
+        Seed of the draws.
     embed
         Converts surrogates (N, D) of the seed at a position into the vectors that are clustered, and between which
         valleys are sought, just as the real readouts were converted; None: surrogates are clustered as they are.

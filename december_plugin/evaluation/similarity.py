@@ -78,7 +78,7 @@ def compare_embeddings(
         Number of random pairs of neurons over which distances and cosines are correlated; all pairs if there are no
         more.
     seed
-        Of the draw.
+        Seed of the draw.
 
     Raises
     ------

@@ -102,7 +102,7 @@ def cluster_stability(
     share
         Share of the neurons that a part has, drawn without replacement, between 0 and 1.
     seed
-        Of the draws.
+        Seed of the draws.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def stability_null(
         Number of surrogates (:mod:`december_plugin.evaluation.null`); the smallest p value is ``1 / (1 + this)``. Each
         is clustered ``1 + n_draws`` times.
     method, seed
-        Of the surrogates, see :class:`~december_plugin.evaluation.null.SurrogateReadouts`.
+        Method and seed of the surrogates, see :class:`~december_plugin.evaluation.null.SurrogateReadouts`.
     """
     surrogates = surrogates_of([np.asarray(vectors, dtype=np.float64)], method=method, seed=seed)
     values = [
@@ -214,14 +214,14 @@ def surrogate_stability(
     share: float = DEFAULT_SHARE,
     seed: int = 0,
 ) -> float:
-    """Return :attr:`ClusterStability.overall` of one surrogate, of several kinds of it the highest; 0 without clusters.
+    """Return :attr:`ClusterStability.overall` of a surrogate, the highest of its kinds; 0 without clusters.
 
     Parameters
     ----------
     surrogates
         One of each kind, of one model, as :func:`december_plugin.evaluation.null.surrogates_of` returns them.
     number
-        Of the draw.
+        Number of the draw.
     cluster, n_draws, share, seed
         As for :func:`cluster_stability`.
     """

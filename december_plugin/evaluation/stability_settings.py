@@ -35,7 +35,7 @@ class StabilitySettings:
     share
         Share of the neurons that a part has, between 0 and 1.
     seed
-        Of the draws, 0 to 2**32 - 1.
+        Seed of the draws, 0 to 2**32 - 1.
     n_surrogates
         Surrogates without clusters whose stability is the null, 0 (no null) to 10,000; each is clustered ``1 +
         n_draws`` times.

@@ -61,7 +61,7 @@ class SurrogateSettings:
     n_draws
         Number of surrogates of every set of seeds, 1 to 10,000.
     seed
-        Of the draws, 0 to 2**32 - 1.
+        Seed of the draws, 0 to 2**32 - 1.
     method
         "elliptical", "gaussian", "planar", "axial" or "combined", see :mod:`december_plugin.evaluation.null`.
     clusterings

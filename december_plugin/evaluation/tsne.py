@@ -62,7 +62,7 @@ class TsneSettings:
     early_exaggeration
         Factor of the attraction in the first stage.
     early_learning_rate, learning_rate
-        Of the first and the second stage.
+        Learning rates of the first and the second stage.
 
     Examples
     --------

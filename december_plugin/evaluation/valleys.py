@@ -85,11 +85,11 @@ def is_deep(valleys: npt.ArrayLike, null_valleys: npt.ArrayLike, p_value: npt.Ar
     Parameters
     ----------
     valleys
-        Of the real clusters, mean over seeds.
+        Depths for the real clusters, mean over seeds.
     null_valleys
-        Of surrogates, mean over seeds and draws.
+        Depths for surrogates, mean over seeds and draws.
     p_value
-        Of the real ones among those of the draws.
+        p values of the real depths among those of the draws.
     """
     depths, null_depths = np.asarray(valleys), np.asarray(null_valleys)
     much = (depths >= LEAST_EXCESS * null_depths) | (LEAST_EXCESS * (1 - depths) <= 1 - null_depths)

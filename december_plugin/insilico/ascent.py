@@ -41,7 +41,7 @@ class Ascended:
     images
         (n, *image_shape).
     activities
-        Of the objectives, (n,).
+        Values of the objectives, (n,).
     endings
         One of :data:`ENDINGS` for each image, (n,); "dead": no gradient at its start, where it has stayed.
     n_steps
@@ -63,7 +63,7 @@ class Start:
     images
         (n, *image_shape), of the requested norm.
     activities, gradients
-        Of the objectives, (n,) and (n, *image_shape).
+        Values and gradients of the objectives, (n,) and (n, *image_shape).
     is_finite
         Whether both are finite, (n,) bool.
     is_dead
@@ -99,7 +99,7 @@ class FrequencyFilter:
     size
         Height and width in pixels.
     power
-        Of the frequency; the mean counts as the lowest frequency above it.
+        Power of the frequency; the mean counts as the lowest frequency above it.
     highest
         In cycles per pixel.
     """

@@ -24,7 +24,7 @@ class AscentSettings:
     frequency_power
         Which frequencies come first: gradients are divided by their spatial frequency to this power. 0: none.
     highest_frequency
-        Of the images, in cycles per pixel, up to 0.71 (all).
+        Highest spatial frequency of the images, in cycles per pixel, up to 0.71 (all).
     step
         Length of the first step, as a fraction of the norm.
     max_steps
@@ -35,7 +35,7 @@ class AscentSettings:
     n_starts
         Number of different noise images from which every neuron starts; the best result is kept.
     seed
-        Of the noise.
+        Seed of the noise.
 
     See Also
     --------

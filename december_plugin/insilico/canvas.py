@@ -25,8 +25,8 @@ class Canvas:
     Parameters
     ----------
     shape
-        Of one input of the model: (channels, height, width), or (channels, frames, height, width) of a model of movies,
-        with at most 50 frames.
+        Shape of one input of the model: (channels, height, width), or (channels, frames, height, width) of a model of
+        movies, with at most 50 frames.
     grey
         The value of an empty pixel, from which norms are measured: 0 where images are z-scored.
     bounds

@@ -170,7 +170,7 @@ def maximally_exciting_images(
         :func:`~december_plugin.embeddings.readout_vectors.readout_embeddings` has them; for an ensemble a list with
         those of every model, or one for all. None: a neuron's unit id is its position within its session.
     settings
-        Of the ascent.
+        Settings of the ascent; None: the defaults.
     batch_size
         Images in one forward pass. None: 64 on the CPU, 512 elsewhere.
     dead
@@ -244,7 +244,7 @@ def population_of(
     Parameters
     ----------
     models, neuron_ids
-        As of :func:`maximally_exciting_images`.
+        As for :func:`maximally_exciting_images`.
     neurons, canvas
         See :class:`Population`.
     """

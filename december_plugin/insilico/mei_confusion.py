@@ -86,7 +86,7 @@ def mei_confusion(
     Parameters
     ----------
     models, neuron_ids, batch_size
-        As of :func:`~december_plugin.insilico.exciting_images.maximally_exciting_images`, which returned the images.
+        As for :func:`~december_plugin.insilico.exciting_images.maximally_exciting_images`, which returned the images.
     exciting
         Images of N neurons; models of movies are not supported.
     test_correlations
@@ -177,7 +177,7 @@ def fits_when_turned(exciting: ExcitingImages, *, most_outside: float = MOST_OUT
     exciting
         The images; models of movies are not supported.
     most_outside
-        As of :func:`mei_confusion`, which refuses the others.
+        As for :func:`mei_confusion`, which refuses the others.
     """
     canvas = exciting.canvas
     if canvas.size[0] == canvas.size[1]:
@@ -193,8 +193,8 @@ class _Shown:
     def __init__(self, population: Population, radius: int, size: int) -> None:
         self.population, self.size, self.step = population, size, 1
         self.readers: list[list[MovedResponses]] | None = None
-        everybody = [responses for models in population.responses for responses in models]
-        if all(MovedResponses.can_read(responses) for responses in everybody):
+        all_responses = [responses for models in population.responses for responses in models]
+        if all(MovedResponses.can_read(responses) for responses in all_responses):
             self.places = places_about_the_middle(radius).to(population.device)
             self.readers = []
             for models in population.responses:

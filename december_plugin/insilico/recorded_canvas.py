@@ -51,9 +51,9 @@ def recorded_canvas(model: nn.Module, batches: Any, data_keys: Sequence[str], *,
     batches
         Data key to loader of one tier, or tier to data key to loader: then the training tier.
     data_keys
-        Of the sessions.
+        Keys of the sessions.
     seed
-        Of the sample of stimuli.
+        Seed of the sample of stimuli.
 
     Raises
     ------

@@ -44,7 +44,7 @@ class NeuronResponses:
     model
         Called as ``model(inputs, data_key=...)``; has ``readout``, data key to the session's readout.
     data_key
-        Of the session.
+        Key of the session.
     neurons
         Positions of the neurons within the session, (n,) int64.
     canvas
@@ -225,7 +225,7 @@ def frames_seen(model: nn.Module, data_key: str, shape: tuple[int, ...], grey: f
     Parameters
     ----------
     model, data_key
-        As of :class:`NeuronResponses`; the mode of each of the model's modules is restored afterwards.
+        As for :class:`NeuronResponses`; the mode of each of the model's modules is restored afterwards.
     shape
         (channels, frames, height, width) of a clip that is longer than should be needed.
     grey, spread

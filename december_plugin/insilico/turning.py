@@ -25,7 +25,7 @@ def turned(images: Tensor, degrees: float, *, grey: float = 0.0) -> Tensor:
     Returns
     -------
     Tensor
-        Of the same shape.
+        Images of the same shape.
     """
     height, width = images.shape[-2:]
     y = torch.arange(height, dtype=torch.float64)[:, None] - (height - 1) / 2

@@ -141,7 +141,7 @@ class Windows:
         Parameters
         ----------
         first
-            As of :meth:`cut`.
+            As for :meth:`cut`.
         """
         starts = first - torch.tensor(self.before, device=first.device)
         with ExitStack() as stack:

@@ -86,8 +86,8 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         the reconstruction from 0.001 to 10, of which those count that reach a temperature above 5. It takes many times
         longer.
     power
-        Of the distances that are minimised: 2, as in the published code, in time linear in the number of neurons, or 1,
-        as in the paper, for which every step compares all pairs of neurons.
+        Power of the distances that are minimised: 2, as in the published code, in time linear in the number of neurons,
+        or 1, as in the paper, for which every step compares all pairs of neurons.
     n_restarts
         Random starts (for each weight of the reconstruction), of which the one with the lowest loss counts.
     metric
@@ -106,8 +106,8 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         Whether the result is divided by its length, too. False: vectors keep their lengths, and angles are nevertheless
         those of their directions.
     random_state
-        Of the starts: an integer from 0 to 2**32 - 1, a :class:`numpy.random.RandomState`, or None. The same integer
-        gives the same angles on the same machine with the same number of threads.
+        Seed of the starts: an integer from 0 to 2**32 - 1, a :class:`numpy.random.RandomState`, or None. The same
+        integer gives the same angles on the same machine with the same number of threads.
 
     Attributes
     ----------
@@ -324,7 +324,7 @@ def in_metric(vectors: Floats, root: Floats | None) -> tuple[Floats, Floats, npt
     vectors
         Readout vectors.
     root
-        Of :func:`metric_root`; None: the vectors as they are.
+        The root from :func:`metric_root`; None: the vectors as they are.
     """
     found = vectors if root is None else vectors @ root
     lengths = np.linalg.norm(found, axis=1, keepdims=True)

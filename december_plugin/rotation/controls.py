@@ -32,7 +32,7 @@ def permuted_readouts(
         "features": every neuron's features are permuted, by its own permutation. "neurons": every feature is permuted
         across neurons, by its own permutation, so that each keeps its distribution.
     seed
-        Of the permutations, 0 to 2**32 - 1.
+        Seed of the permutations, 0 to 2**32 - 1.
 
     Returns
     -------

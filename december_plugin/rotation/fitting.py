@@ -82,7 +82,7 @@ def ramped_angles(objective: AlignmentObjective, start: npt.NDArray[np.float64])
     Parameters
     ----------
     objective, start
-        As of :func:`fit_by_ramp`.
+        As for :func:`fit_by_ramp`.
     """
     return settled_angles(objective.vectors.numpy(), _alternated(objective, start))
 
@@ -128,7 +128,7 @@ def fit_as_in_the_paper(objective: AlignmentObjective, *, start: npt.NDArray[np.
     Parameters
     ----------
     objective, start, beta
-        As of :func:`fit_by_ramp`.
+        As for :func:`fit_by_ramp`.
     """
     angles = torch.tensor(start, requires_grad=True)
     temperature = torch.tensor(PAPER_START, dtype=angles.dtype, requires_grad=True)

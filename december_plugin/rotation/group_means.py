@@ -63,7 +63,7 @@ def aligned_to_groups(vectors: Floats, start: Floats, *, n_means: int, seed: int
         Groups at most; there are fewer where there are fewer than 10 neurons for each. If too few vectors differ, there
         is one group, the mean of all, which changes nothing.
     seed
-        Of the k-means clustering of the vectors at their first angles, from which the groups start.
+        Seed of the k-means clustering of the vectors at their first angles, from which the groups start.
     """
     n_orientations = vectors.shape[1]
     flat = vectors.reshape(len(vectors), -1)

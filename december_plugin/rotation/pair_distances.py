@@ -72,7 +72,7 @@ def mean_squared_distance(squared_lengths: Tensor, total: Tensor) -> Tensor:
     Parameters
     ----------
     squared_lengths
-        Of the vectors, (N,), N at least 2.
+        Squared lengths of the vectors, (N,), N at least 2.
     total
         Their sum, of any shape.
     """

@@ -86,7 +86,7 @@ def shifted(readouts: npt.ArrayLike, angles: npt.ArrayLike, n_orientations: int)
     Raises
     ------
     EmbeddingError, MisfitError
-        As of :func:`checked_readouts`, or if there is not one finite angle for each neuron.
+        As for :func:`checked_readouts`, or if there is not one finite angle for each neuron.
 
     See Also
     --------
@@ -141,7 +141,7 @@ def weighted_shifts(vectors: Tensor, weights: Tensor) -> Tensor:
     vectors
         (N, O, F).
     weights
-        Of the shifts, (N, O), or (1, O) if they are the same for all.
+        Weights of the shifts, (N, O), or (1, O) if they are the same for all.
 
     Returns
     -------

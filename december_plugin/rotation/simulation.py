@@ -96,7 +96,7 @@ def simulated_readouts(
         Standard deviation of the noise of every entry. The entries of a type have a mean square of 1: at a noise of 1
         half of a vector's squared length is noise.
     length_scale
-        Of the tuning curves in radians, at least 0.1.
+        Length scale of the tuning curves in radians, at least 0.1.
     seed
         0 to 2**32 - 1. The same seed gives the same types and angles at every noise.
 

@@ -23,7 +23,7 @@ class Gabors:
     wavelengths
         (gabors,) pixels.
     size
-        Of the features, in pixels.
+        Size of the features, in pixels.
     n_features
         Number of features made from them.
     cells

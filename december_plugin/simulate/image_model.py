@@ -11,8 +11,8 @@ belongs to a session. ``F`` features, ``K`` types, neuron ``i`` of type ``k(i)``
                                                         even one, rectified: features that say the same in part
                                                         cells="single_gabors": f mod 3 = 2: energy of a pair; 0, 1: the
                                                         pair's even and odd Gabor; every Gabor has its own frequency
-                                                        orientations="random": neuron i sees the features turned by an
-                                                        angle of its own around p_i
+                                                        orientations="random": neuron i sees the features turned by
+                                                        its own angle around p_i
     psi(s)     = C^(-1/2) (phi(s) - mean phi)           feature maps, whitened over reference images, or
                = (phi(s) - mean phi) / sd phi           features="correlated": in units of their standard deviations
     m_k        = sqrt(F) z_k / |z_k|, z_k ~ N(0, I_F)   mean tuning of type k: types differ in direction only;

@@ -39,7 +39,7 @@ def write_recordings(
     n_sessions
         Number of sessions, at least 1.
     n_neurons, n_train, n_validation, n_test, n_repeats, image_shape
-        Of each session, as in :func:`december_plugin.simulate.write_recording`.
+        Sizes of each session, as in :func:`december_plugin.simulate.write_recording`.
     seed
         Seed of the first session, at least 0, the next number that of the second, and so on; None takes those
         determined by the folders' names.

@@ -247,7 +247,7 @@ def recovery_figure(table: pd.DataFrame) -> Figure:
 
 
 def toy_examples(noises: tuple[float, ...] = (0.0, 0.2, 1.0, 5.0)) -> dict[str, tuple[Floats, Floats, Floats]]:
-    """Return vectors of the paper's dataset, as they are and aligned, with the two clusters of the aligned ones."""
+    """Return vectors of the paper's dataset, unaligned and aligned, with the two clusters of the aligned ones."""
     examples = {}
     for noise in noises:
         toy = toy_readouts(TOY_NEURONS, noise=noise, seed=0)

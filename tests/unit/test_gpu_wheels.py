@@ -77,7 +77,7 @@ def test_errors(tmp_path):
     with pytest.raises(WheelsError) as error:
         needed_wheels(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path} holds no wheels. `make gpu-wheels` collects them where there is a network."
+        f"{tmp_path} holds no wheels. `make gpu-wheels` collects them on a machine with a network."
     )
     make_wheel(tmp_path, "dec-absent", "1.0")
     make_wheel(tmp_path, "dec-absent", "2.0")

@@ -1,6 +1,6 @@
 """Errors of the Student-t mixture and of the clustering losses against float64 on the CPU.
 
-The reference is the equations as they are, with autograd for the gradient.
+The reference is the plain equations, with autograd for the gradient.
 """
 
 from __future__ import annotations
