@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import runpy
 import shlex
@@ -96,6 +97,34 @@ def test_commands_in_sentences_exist() -> None:
         wrong += [command] * (actions is parser._actions)
         wrong += [f"{command}: {word}" for word in words if word.startswith("--") and word not in known]
     assert wrong == []
+
+
+def exists(path: str) -> bool:
+    """Whether a dotted path leads to a module, or to something in one."""
+    module, names = path, list[str]()
+    while True:
+        try:
+            found: Any = importlib.import_module(module)
+        except ModuleNotFoundError:
+            module, _, name = module.rpartition(".")
+            names.insert(0, name)
+            continue
+        for name in names:
+            if not hasattr(found, name):
+                return False
+            found = getattr(found, name)
+        return True
+
+
+def test_names_in_sentences_exist() -> None:
+    text = "\n".join(re.sub(r"^```.*?^```$", "", pages.text_of(page), flags=re.S | re.M) for page in pages.PAGES)
+    spans = [span for span in re.findall(r"`([^`]+)`", text) if "/" not in span and not span.endswith(".json")]
+    whole = {path for span in spans for path in re.findall(r"\bdecember_plugin(?:\.\w+)+", span)}
+    rooms = "|".join(("bundles", "insilico", "plots", "results", "rotation", "simulate"))
+    short = {path for span in spans for path in re.findall(rf"(?<![\w.])(?:{rooms})\.\w+", span)}
+    assert len(whole) > 15
+    assert len(short) > 20
+    assert sorted(path for path in (*whole, *(f"december_plugin.{path}" for path in short)) if not exists(path)) == []
 
 
 @pytest.mark.parametrize("piece", MAKE, ids=str)
