@@ -14,7 +14,7 @@ import pandas as pd
 from december_plugin.errors import SettingsError, did_you_mean
 
 COLUMNS = ("data_key", "unit_id", "type")
-UNKNOWN = ("", "-1", "nan", "none", "null", "na", "n/a", "unknown")  # in any case of letters
+UNKNOWN = ("", "-1", "nan", "none", "null", "na", "n/a", "unknown")  # in upper or lower case
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 # Only plain integers: 007, 1_000 and 1e3 are numbers to some readers and names to others.
 PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)

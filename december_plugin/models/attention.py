@@ -87,12 +87,12 @@ def stacked_core_attention_readout(
     stack
         Layers that the readout sees: all from this index on (-1: the last one), all (None), or a list of indices.
     gamma_readout, readout_regularizer, gamma_sigma
-        Strength and kind of the feature vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
+        Strength and kind of the readout vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
         ``gamma_sigma`` of its prior.
     attention_kernel, attention_layers
         Kernel size (odd) and number of the convolutions that compute the attention maps.
     init_noise
-        Standard deviation of the initial feature vectors.
+        Standard deviation of the initial readout vectors.
     readout_bias, bias_start
         Whether each neuron has a bias, and where it starts: ``"mean_rate"`` at the value for which a neuron without
         drive has its mean response over the training tier, ``"zero"`` at 0.
@@ -191,12 +191,12 @@ def task_core_attention_readout(
     final_batchnorm_scale
         Whether that normalisation learns a scale.
     gamma_readout, readout_regularizer, gamma_sigma
-        Strength and kind of the feature vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
+        Strength and kind of the readout vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
         ``gamma_sigma`` of its prior.
     attention_kernel, attention_layers
         Kernel size (odd) and number of the convolutions that compute the attention maps.
     init_noise
-        Standard deviation of the initial feature vectors.
+        Standard deviation of the initial readout vectors.
     readout_bias, bias_start
         Whether each neuron has a bias, and where it starts: ``"mean_rate"`` at the value for which a neuron without
         drive has its mean response over the training tier, ``"zero"`` at 0.

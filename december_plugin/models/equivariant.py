@@ -90,7 +90,7 @@ def equivariant_core_gaussian_readout(
     readout_kernel
         How maps are read at the positions, with the same results to rounding: ``"grid_sample"`` as in neuralpredictors;
         ``"fused"`` without a tensor of all samples (:mod:`december_plugin.models.layers.point_reading`); ``"auto"`` is
-        ``"fused"`` on CUDA, and on the CPU where it is faster.
+        ``"fused"`` on CUDA, and on the CPU if it is faster.
     grid_mean_predictor
         Predict positions from ``cell_motor_coordinates`` by a small network, with its settings as in
         :func:`~december_plugin.models.stacked_core_gaussian_readout`. None learns each position separately.
@@ -199,14 +199,14 @@ def equivariant_core_factorized_readout(
     final_batchnorm_scale
         Whether the last batch normalisation learns a scale.
     gamma_readout, readout_regularizer, gamma_sigma
-        Strength and kind of the feature vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
+        Strength and kind of the readout vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
         ``gamma_sigma`` of its prior.
     gamma_masks
         Strength of the L1 penalty of the masks.
     normalize_masks, positive_masks
-        Whether masks have norm 1, and whether they, and the feature vectors with them, are kept from being negative.
+        Whether masks have norm 1, and whether they, and the readout vectors with them, are kept from being negative.
     init_noise
-        Standard deviation of the initial masks and feature vectors.
+        Standard deviation of the initial masks and readout vectors.
     readout_bias, bias_start
         Whether each neuron has a bias, and where it starts: ``"mean_rate"`` at the value for which a neuron without
         drive has its mean response over the training tier, ``"zero"`` at 0.

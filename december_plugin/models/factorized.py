@@ -86,14 +86,14 @@ def stacked_core_factorized_readout(
     stack
         Layers that the readout sees: all from this index on (-1: the last one), all (None), or a list of indices.
     gamma_readout, readout_regularizer, gamma_sigma
-        Strength and kind of the feature vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
+        Strength and kind of the readout vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
         ``gamma_sigma`` of its prior.
     gamma_masks
         Strength of the L1 penalty of the masks.
     normalize_masks, positive_masks
-        Whether masks have norm 1, and whether they, and the feature vectors with them, are kept from being negative.
+        Whether masks have norm 1, and whether they, and the readout vectors with them, are kept from being negative.
     init_noise
-        Standard deviation of the initial masks and feature vectors.
+        Standard deviation of the initial masks and readout vectors.
     readout_bias, bias_start
         Whether each neuron has a bias, and where it starts: ``"mean_rate"`` at the value for which a neuron without
         drive has its mean response over the training tier, ``"zero"`` at 0.

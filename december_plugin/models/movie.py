@@ -122,7 +122,7 @@ def movie_core_gaussian_readout(
     readout_kernel
         How maps are read at the positions, with the same results to rounding: ``"grid_sample"`` as in neuralpredictors;
         ``"fused"`` without a tensor of all samples (:mod:`december_plugin.models.layers.point_reading`); ``"auto"`` is
-        ``"fused"`` on CUDA, and on the CPU where it is faster.
+        ``"fused"`` on CUDA, and on the CPU if it is faster.
     readout_bias, bias_start
         Whether each neuron has a bias, and where it starts: ``"mean_rate"`` at the value for which a neuron without
         drive has its mean response over the training tier, ``"zero"`` at 0.

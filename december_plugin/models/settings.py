@@ -467,7 +467,7 @@ class FrameReadoutSettings(ReadoutSettings):
         its covariance: full, uncorrelated or isotropic.
     readout_kernel
         How maps are read at the positions, with the same results to rounding: "grid_sample" as in neuralpredictors;
-        "fused" without a tensor of all samples; "auto" is "fused" on CUDA, and on the CPU where it is faster.
+        "fused" without a tensor of all samples; "auto" is "fused" on CUDA, and on the CPU if it is faster.
     """
 
     init_mu_range: float = setting(0.3, check_fraction)
@@ -491,16 +491,16 @@ class GaussianReadoutSettings(FrameReadoutSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class FactorizedReadoutSettings(ReadoutSettings):
-    """Factorized readout (Klindt et al. 2017): a spatial mask and a feature vector for each neuron.
+    """Factorized readout (Klindt et al. 2017): a spatial mask and a readout vector for each neuron.
 
     Attributes
     ----------
     gamma_masks
         Strength of the L1 penalty of the masks.
     normalize_masks, positive_masks
-        Whether masks have norm 1, and whether they, and the feature vectors with them, are kept from being negative.
+        Whether masks have norm 1, and whether they, and the readout vectors with them, are kept from being negative.
     init_noise
-        Standard deviation of the initial masks and feature vectors.
+        Standard deviation of the initial masks and readout vectors.
     """
 
     gamma_masks: float = setting(0.0076, check_number, minimum=0)
@@ -518,7 +518,7 @@ class AttentionReadoutSettings(ReadoutSettings):
     attention_kernel, attention_layers
         Kernel size (odd) and number of the convolutions that compute the attention maps.
     init_noise
-        Standard deviation of the initial feature vectors.
+        Standard deviation of the initial readout vectors.
     """
 
     attention_kernel: int = setting(1, check_odd)

@@ -168,7 +168,7 @@ class ResidentLoader:
         return (self.batch(drawn) for drawn in self.draws)
 
     def batch(self, drawn: Sequence[Tensor]) -> Any:
-        """Return the batch of what was drawn as a named tuple of tensors (m, ...) float32 on the device."""
+        """Return the drawn batch as a named tuple of tensors (m, ...) float32 on the device."""
         trials, *streamed = drawn
         given = iter(streamed)
         return data_point(tuple(self.columns))(
@@ -227,7 +227,7 @@ def resident_loaders(dataloaders: Loaders, device: torch.device, setting: bool |
     if setting is True:
         raise SettingsError(
             f"resident_data is true, but the data cannot stay on {device} ({brought}). Use 'auto', which leaves "
-            "them where they are if so.",
+            "them where they are in that case.",
             setting="resident_data",
         )
     logger.warning("the data do not stay on %s, every batch is copied there (%s)", device, brought)

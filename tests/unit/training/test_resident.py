@@ -263,7 +263,7 @@ def test_why_data_cannot_be_resident(reason):
 def test_data_that_cannot_be_resident_are_an_error_where_that_is_asked_for():
     message = (
         "resident_data is true, but the data cannot stay on cpu (session 'one': its dataset, a Recording, makes "
-        "new batches in every epoch). Use 'auto', which leaves them where they are if so."
+        "new batches in every epoch). Use 'auto', which leaves them where they are in that case."
     )
     with pytest.raises(SettingsError, match=f"^{re.escape(message)}$"):
         resident_loaders(make_loaders(), CPU, True)
