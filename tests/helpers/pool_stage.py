@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,8 @@ from typing import Any
 from december_plugin.pool.supervisor.mps import PoolMps
 from december_plugin.pool.supervisor.slots import Slot
 from december_plugin.pool.supervisor.supervisor import LocalPool, PoolSettings
+
+HAS_PROC = Path("/proc/self").exists()  # macOS has none
 
 # Writes a line of what it was given; then does what the file `next` says, or works until SIGTERM.
 STAND_IN = """
@@ -153,6 +156,8 @@ def send_self(number: int) -> Callable[[], bool]:
 
 def is_alive(pid: int) -> bool:
     """Whether a process exists and is not only waiting for its parent to notice its end."""
+    if not HAS_PROC:
+        return any(found == pid and state[0] != "Z" for found, _, state in _listed())
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -182,6 +187,8 @@ def no_children_left() -> Iterator[None]:
 
 def children() -> set[int]:
     """Return this process's children, the unreaped included."""
+    if not HAS_PROC:
+        return {pid for pid, parent, _ in _listed() if parent == os.getpid()}
     found = set()
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -191,3 +198,10 @@ def children() -> set[int]:
         if int(fields[1]) == os.getpid():
             found.add(int(path.parent.name))
     return found
+
+
+def _listed() -> list[tuple[int, int, str]]:
+    """Return number, parent and state of all processes but the one that lists them, on systems such as macOS."""
+    with subprocess.Popen(["ps", "-axo", "pid=,ppid=,stat="], stdout=subprocess.PIPE, text=True) as listing:
+        lines = [line.split() for line in listing.communicate()[0].splitlines()]
+    return [(int(pid), int(parent), state) for pid, parent, state in lines if int(pid) != listing.pid]

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.gpu import workers
 from december_plugin.pool.supervisor import mps_daemon
 from december_plugin.pool.supervisor.mps_daemon import PIPES, daemon_pid
-from helpers.driver import gpu, write_driver, write_mps
+from helpers.driver import gpu, needs_proc, write_driver, write_mps
 from helpers.pool_stage import are_gone
 
 
@@ -38,6 +38,7 @@ def test_without_mps_workers_take_turns(machine):
     assert list(workers.ways("cpu", 4)) == [("", {})]
 
 
+@needs_proc
 def test_mps_runs_only_as_long_as_it_is_measured(machine):
     write_mps(machine)
     found = workers.ways("cuda", 4)

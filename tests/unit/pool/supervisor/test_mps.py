@@ -22,8 +22,10 @@ from december_plugin.pool.supervisor.mps_daemon import LOGS, PID_FILE, PIPES, Mp
 from december_plugin.pool.supervisor.mps_folders import made_base
 from december_plugin.pool.supervisor.process_table import children_of
 from december_plugin.pool.supervisor.slots import Slot
-from helpers.driver import write_mps
+from helpers.driver import needs_proc, write_mps
 from helpers.pool_stage import Stage, are_gone, is_alive, send_self
+
+pytestmark = needs_proc
 
 FIRST = Gpu("GPU-aaaaaaaa-0000", "0", "NVIDIA H200", capability=(9, 0))
 SECOND = Gpu("MIG-bbbbbbbb-0000", "1.3", "NVIDIA A100 MIG 3g.20gb", capability=(8, 0))

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from december_plugin.pool.supervisor import mps_folders
 from december_plugin.pool.supervisor.mps_folders import is_left, made_base, own_name
+from helpers.driver import needs_proc
 
 
+@needs_proc
 def test_folders_of_others_are_left_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(mps_folders, "LONGEST_PATH", 1000)

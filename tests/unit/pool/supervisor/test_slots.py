@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from december_plugin.errors import SettingsError
 from december_plugin.pool.memory_share import OVERHEAD, memory_share
 from december_plugin.pool.supervisor.gpus import GIBIBYTE, ComputeMode, Gpu, VisibleGpus
 from december_plugin.pool.supervisor.settings import PoolSettings, notice, sharing_in_words
-from december_plugin.pool.supervisor.slots import Slot, choose_slots, threads_per_worker
+from december_plugin.pool.supervisor.slots import Slot, available_cores, choose_slots, threads_per_worker
 
 NO_DRIVER = VisibleGpus((), "no NVIDIA driver is installed")
 H200 = Gpu("GPU-aaaaaaaa-1111-0000-0000-000000000000", "0", "NVIDIA H200", 0, 141 * GIBIBYTE)
@@ -108,7 +106,7 @@ def test_cores_are_shared_by_the_workers_on_the_processor():
     assert threads_per_worker(slots, n_cores=2) == 1
     assert threads_per_worker(slots[:1], n_cores=8) == 8
     assert threads_per_worker(slots) >= 1
-    assert threads_per_worker(slots[1:2]) == len(os.sched_getaffinity(0))
+    assert threads_per_worker(slots[1:2]) == available_cores()
 
 
 def test_what_a_user_may_not_expect_is_said():
