@@ -136,7 +136,7 @@ def test_a_store_is_waited_for_once_the_pool_has_used_it(
     monkeypatch.setenv("DECEMBER_POOL_ID", pool_id)
     worker = Worker(misplaced.tables, WorkerSettings())
     if is_waited_for:
-        assert worker.run().ended_by == "no store for 0 s; the pool's next worker reads the settings anew"
+        assert worker.run().ended_by == "no store for 0 s; the pool's next worker reads the settings again"
         assert len(misplaced.tables.PoolJob()) == 0
     else:
         with pytest.raises(StoreUnavailableError, match=r"unmounted of the store 'minio' does not exist\. Create it"):
@@ -301,9 +301,9 @@ def test_the_default_store_is_not_made_where_one_was(
             connect()
         assert str(raised.value) == (
             f"The folder {store_folder} of the store 'minio' is gone, with the models that the database refers to. "
-            "Move it back, or mount the disk that holds it; it is not made anew, because models that are stored "
-            "meanwhile would be missing later. If the models are lost, make an empty folder there and run `december "
-            "store accept`."
+            "Move it back, or mount the disk that holds it. A new one is not created, because models stored in it "
+            "would be missing later. If the models are lost, make an empty folder there and run `december store "
+            "accept`."
         )
         connect(needs_store=False)
         assert not store_folder.exists()

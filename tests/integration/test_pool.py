@@ -84,7 +84,7 @@ def test_ctrl_c_once_saves_and_frees_and_stop_now_kills(pool):
     assert pool.query("SELECT worker_state FROM `{}`.pool_worker") == [("ended",)]
     assert pool.query("SELECT pool_ended IS NOT NULL FROM `{}`.pool") == [(1,)]
     assert "[pool] ends: Ctrl-C" in pool.output
-    assert "has ended, as it was asked to" in pool.output
+    assert "has ended, as requested" in pool.output
     assert "ended with code" not in pool.output
     assert pool.worker_processes() == []
     # The next one goes on from where it was.
@@ -261,7 +261,7 @@ def test_a_log_folder_that_cannot_be_made(pool):
     pool.register(seeds=(1,), max_iter=2)
     (pool.folder / "file").write_text("")
     said = pool.run("pool", "--cpu", "1", "--log-folder", str(pool.folder / "file" / "logs"), code=1)
-    assert f"the folder {pool.folder}/file/logs for the workers' logs cannot be made (Not a directory)." in said
+    assert f"the folder {pool.folder}/file/logs for the workers' logs cannot be created (Not a directory)." in said
     assert "Name another one with --log-folder." in said
     assert pool.query("SELECT COUNT(*) FROM `{}`.pool") == [(0,)]
 

@@ -29,7 +29,7 @@ from helpers.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Proxy, S3Server
 JOB = ("lab", "__trained_model", "0123456789abcdef" * 2)
 PLACE = "the bucket 'models' at 127.0.0.1:{port}, below 'lab/vision'"
 AWAY = (
-    "The store 'cloud' ({place}) cannot be used: {words}. Check that it runs, is mounted and has room, and "
+    "The store 'cloud' ({place}) cannot be used: {words}. Check that it runs, is mounted and has room, and check "
     "dj.config['stores']['cloud']."
 )
 LARGE = bytes(range(256)) * 65536  # 16 MB: several parts in DataJoint's client

@@ -436,7 +436,7 @@ def test_another_server_has_the_data(embedded: EmbeddedServer, monkeypatch: pyte
     monkeypatch.setattr(server_module, "END_TIMEOUT", 0.5)
     with monkeypatch.context() as patch:  # as seen from another machine
         patch.setattr(server_module, "is_server", lambda pid, data: False)
-        with pytest.raises(ServerError, match="another server, perhaps of another machine, has its data"):
+        with pytest.raises(ServerError, match="another server, perhaps on another machine, uses its data"):
             embedded.start()
     assert embedded.settings == settings
     assert embedded.start() is False

@@ -172,7 +172,7 @@ def test_preempted_and_timed_out_tasks_come_back_and_go_on_where_they_were(clust
         went_on |= set(re.findall(r"continued after epoch (\d+) of an interrupted training", log))
     said = "".join(file.read_text() for file in (cluster.folder / "arrays").rglob("*.err"))
     assert went_on
-    assert went_on == set(re.findall(r"free again; saved after epoch (\d+), from where the next", said))
+    assert went_on == set(re.findall(r"free again; saved after epoch (\d+), from which the next", said))
 
     # Those who are asked to stop save and release as well, and do not come back.
     assert "has ended" in cluster.run("pool", "stop").out

@@ -179,7 +179,7 @@ def test_a_make_that_inserts_nothing_fails_its_job(lab, monkeypatch):
     report = Worker(lab.tables, WorkerSettings(only=("TrainedModel",), max_time=30)).run()
     assert (report.n_failed, report.ended_by) == (3, "nothing is left to do")
     (words,) = set(column(lab, "last_words"))
-    assert words.startswith("DecemberError: the make of TrainedModel ended without an error and inserted nothing, so")
+    assert words.startswith("DecemberError: TrainedModel.make() finished without inserting a row, so")
 
 
 class BrokenWatch(JobWatch):
@@ -278,7 +278,7 @@ def test_a_broken_gpu_fails_no_job(lab, monkeypatch):
         raise RuntimeError("CUDA error: unspecified launch failure")
 
     monkeypatch.setattr(lab.tables.TrainedModel, "make_compute", breaks)
-    with pytest.raises(DeviceBrokenError, match="the GPU cannot be used any more by this process: CUDA error"):
+    with pytest.raises(DeviceBrokenError, match="this process can no longer use the GPU: CUDA error"):
         Worker(lab.tables, SETTINGS).run()
     assert len(lab.tables.schema.jobs) == 0
     assert (column(lab, "job_state"), column(lab, "n_deaths")) == (["free"], [1])
@@ -329,12 +329,12 @@ def test_memory_that_others_have_taken_is_waited_for_and_a_job_that_is_too_large
     with caplog.at_level(logging.WARNING):
         report = Worker(lab.tables, SETTINGS).run()
     assert (report.computed, report.n_failed) == ({"TrainedModel": 1}, 2)
-    assert "have 70.0 GiB. `nvidia-smi` names them." in caplog.text
+    assert "use 70.0 GiB. `nvidia-smi` names them." in caplog.text
     assert caplog.text.count("it is tried again in 0.01 s") == 2
     assert caplog.text.count("it is tried again in 0.02 s") == 1
     crowded, too_large = sorted(lab.tables.schema.jobs.fetch("error_message"), key=lambda words: "alone" in words)
     assert crowded.startswith("GpuMemoryError: the GPU ran out of memory for a job of ")
-    assert "of which processes outside of this pool, or of another, have 60.0 GiB" in crowded
+    assert "of which processes outside this pool, or of another, use 60.0 GiB" in crowded
     assert "use a smaller model, or a GPU with more memory; then `december jobs retry`." in too_large
     for stack in lab.tables.schema.jobs.fetch("error_stack"):
         assert "in compute" in stack

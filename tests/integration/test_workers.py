@@ -371,7 +371,7 @@ def test_an_interrupted_worker_frees_its_job_and_the_next_goes_on(command, recor
         assert (row["job_state"], row["n_starts"], row["n_deaths"]) == ("free", attempt, 0)
         log = Path(row["log_file"].split(":", 1)[1]).read_text()
         first, *_ = re.findall(r"epoch (\d+) of 100000", log)
-        (saved,) = re.findall(r"saved after epoch (\d+), from where the next worker goes on", output)
+        (saved,) = re.findall(r"saved after epoch (\d+), from which the next worker continues", output)
         epochs.append((int(first), int(saved)))
         lab.tables.PoolWorker.delete_quick()
     assert epochs[0][0] == 1

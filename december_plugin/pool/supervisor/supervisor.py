@@ -1,17 +1,18 @@
 """The pool on one machine: a supervisor that keeps a worker running in each of its places.
 
-The supervisor computes nothing and never waits for the database: what it has to do there is done by the thread of
-:class:`~december_plugin.pool.supervisor.database.SupervisorDatabase`. The queue is DataJoint's, jobs are the workers'
-business. If the supervisor itself is killed, its workers notice, save their states and end; nothing is left running.
+The supervisor computes nothing and never waits for the database: the thread of
+:class:`~december_plugin.pool.supervisor.database.SupervisorDatabase` does that. The queue is DataJoint's, and jobs are
+the workers' business. If the supervisor itself is killed, its workers notice, save their state and end; nothing is left
+running.
 
-A worker that cannot begin ends the pool only as long as no other one could: once the settings were good for a worker,
-what keeps the next one from beginning is an outage, or a mistake that was made since, and the others go on.
+A worker that cannot begin ends the pool only as long as no other one could: once the settings have worked for a worker,
+the next one must have failed because of an outage or a later mistake, and the others continue.
 
 ====================  ============================================================================================
 exit code             meaning
 ====================  ============================================================================================
-0                     idle for long enough, asked to stop, or the time was over
-1                     no worker could begin with these settings; the words of one are printed
+0                     idle for long enough, asked to stop, or out of time
+1                     no worker could begin with these settings; one's message is printed
 3                     the same as 0, but some jobs failed or are poisoned
 130, 143, 140, 129    ended by SIGINT (Ctrl-C), SIGTERM, SIGUSR2, SIGHUP
 ====================  ============================================================================================
@@ -53,9 +54,9 @@ __all__ = ["LocalPool", "PoolSettings", "run_pool"]
 SIGNALLED = 128
 STOP, STOP_NOW = 1, 2  # Pool.stop_requested: save the states and end, or end at once
 END = signal.SIGTERM  # to workers: save the state, give the job back
-TICK = 0.5  # longest pause between two looks at the workers (s)
-FIRST_ANSWER = 5.0  # workers are started without one after this time (s): a pool that was asked to stop starts none
-REMINDER = 30.0  # between two lines about whom a draining pool waits for (s)
+TICK = 0.5  # longest pause between two checks of the workers (s)
+FIRST_ANSWER = 5.0  # then workers start without an answer (s): a pool that was asked to stop starts none
+REMINDER = 30.0  # between two lines that say which workers a draining pool waits for (s)
 LAST_WORDS_TO_SERVER = 15.0  # for reporting dead workers and the end of the pool (s)
 FORCED_END = 15.0  # workers' time after an unexpected error in the supervisor (s)
 MAX_MESSAGE = 3800  # of what the table of jobs keeps
@@ -63,17 +64,17 @@ N_SHOWN = 5  # last lines of a worker that cannot work
 
 
 class Database(Protocol):
-    """What the supervisor asks of the database, as ``supervisor.database.SupervisorDatabase`` does it in a thread."""
+    """What the supervisor needs from the database; ``supervisor.database.SupervisorDatabase`` does it in a thread."""
 
     stop_requested: int
     has_answered: bool
     failures: dict[str, int] | None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start."""
 
     def watch(self, worker_ids: tuple[str, ...]) -> None:
-        """Say whose idleness counts."""
+        """Set which workers' idleness counts."""
 
     def idle_for(self) -> float:
         """Return for how long (s) they have been idle."""
@@ -89,16 +90,16 @@ class Database(Protocol):
 
 
 def print_event(source: str, text: str) -> None:
-    """Print one line about the pool or of a worker to stderr; a terminal that is gone does not end the pool."""
+    """Print one line about the pool or from a worker to stderr; a closed terminal does not end the pool."""
     with suppress(OSError, ValueError):
         print(f"[{source}] {text}", file=sys.stderr, flush=True)
 
 
 class Notices(Protocol):
-    """Whom the supervisor tells what needs somebody, as ``notifications.notifier.Notifier`` does it in a thread."""
+    """Receives what needs attention; ``notifications.notifier.Notifier`` sends it in a thread."""
 
     def trouble(self, text: str) -> None:
-        """Tell, once, what keeps the pool from working."""
+        """Report, once, what keeps the pool from working."""
 
 
 class LocalPool:
@@ -111,7 +112,7 @@ class LocalPool:
     slots
         Places of the workers.
     database
-        What it is asked, see :class:`Database`.
+        See :class:`Database`.
     pool_id
         Of the row in ``Pool``.
     log_folder
@@ -125,9 +126,9 @@ class LocalPool:
     on_tick
         Called about every second.
     mps
-        Through which the workers of one GPU compute at the same time; None for none.
+        Lets the workers of one GPU compute concurrently; None without it.
     notices
-        Who is told what needs somebody; None for nobody.
+        Receives what needs attention; None sends nothing.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class LocalPool:
         self._retried = not settings.retry
 
     def run(self) -> int:
-        """Keep the workers running until told to stop; return the exit code. Must be called in the main thread."""
+        """Keep the workers running until asked to stop; return the exit code. Must be called in the main thread."""
         self.database.start()
         with SignalPipe() as signals:
             try:
@@ -198,9 +199,9 @@ class LocalPool:
     # --- why it ends -----------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int) -> None:
-        # Slurm sends SIGTERM more than once, or after USR2, and kills by itself when the workers' time is over.
+        # Slurm sends SIGTERM more than once, or after USR2, and itself kills the workers when their time is over.
         can_be_impatient = not self.settings.pool_id
-        if self.code >= SIGNALLED:  # somebody asked before, and now loses patience
+        if self.code >= SIGNALLED:  # a user asked before, and is now impatient
             if can_be_impatient:
                 self._kill(f"{signal_name(number)} again")
             return
@@ -208,10 +209,10 @@ class LocalPool:
         self._drain(signal_name(number))
         if self._running():
             once_more = "; once more kills them" if can_be_impatient else ""
-            self.on_event("pool", f"the workers save their states and give their jobs back{once_more}")
+            self.on_event("pool", f"the workers save their state and give their jobs back{once_more}")
 
     def _drain(self, reason: str) -> None:
-        """Start no more workers, and tell those that run to save their states, give their jobs back and end."""
+        """Start no more workers, and tell the running ones to save their state, give their jobs back and end."""
         self.on_event("pool", f"ends: {reason}")
         if not self._draining and self._running():
             self.on_event("pool", f"waiting for {self._names()}")
@@ -262,7 +263,7 @@ class LocalPool:
             if not worker.is_due():
                 continue
             try:
-                # A worker that is started again must not free the job that has just killed the one before.
+                # A restarted worker must not free the job that has just killed its predecessor.
                 shared = self.mps.environment(worker.slot) if self.mps is not None else {}
                 worker.start(*([] if self._retried else ["--retry"]), shared=shared)
             except OSError as error:
@@ -289,24 +290,24 @@ class LocalPool:
                 self._ended(worker, pid, code)
 
     def _ended(self, worker: WorkerSlot, pid: int, code: int) -> None:
-        asked = self._draining and code in DRAINED  # its code is that of the signal, which would read like a crash
-        words = f"worker (process {pid}) " + ("has ended, as it was asked to" if asked else ending_in_words(code))
+        asked = self._draining and code in DRAINED  # its code is that of the signal, which would look like a crash
+        words = f"worker (process {pid}) " + ("has ended, as requested" if asked else ending_in_words(code))
         next_start = "" if self._draining else f"; the next one starts in {worker.seconds_before_start():.0f} s"
         if self._killing and code < 0:
             self.on_event(worker.name, words)
             self.database.give_back(worker.worker_id, "killed when its pool was ended at once")
-        elif self._draining and code == -END:  # before it was ready to do more about it
+        elif self._draining and code == -END:  # before it was ready to react to it
             self.on_event(worker.name, words)
             self.database.give_back(worker.worker_id, "ended with its pool")
         elif code in DRAINED:
             self.on_event(worker.name, words + next_start)
         elif code == ExitCode.MPS_LOST:
-            self.on_event(worker.name, f"{words}: no failure of its job, which is free again{next_start}")
+            self.on_event(worker.name, f"{words}: not counted as a failure of its job, which is free again{next_start}")
             self.database.give_back(worker.worker_id, "MPS, through which it used the GPU, has ended")
             if self.mps is not None:
                 self.mps.note_loss(worker.slot)
         elif code in MISTAKEN and not self._draining and not any(each.has_begun for each in self.workers):
-            self.on_event(worker.name, f"{words}: it cannot work like this, and neither could the next one")
+            self.on_event(worker.name, f"{words}: it cannot work with these settings, and neither could the next one")
             self.database.mark_dead(worker.worker_id, ending_in_words(code))
             self.code = self.code or ExitCode.ERROR
             said = f"{worker.name} says: " + " | ".join(worker.follower.last_lines()[-N_SHOWN:])
@@ -343,7 +344,7 @@ class LocalPool:
     # --- the end ---------------------------------------------------------------------------------------------------
 
     def _leave_nothing_running(self) -> None:
-        """After an unexpected error in the supervisor, end the workers in time; otherwise there are none left."""
+        """After an unexpected error in the supervisor, end the workers in time; otherwise none are left."""
         if not self._running():
             return
         self._draining = True
@@ -385,7 +386,7 @@ def _with_threads(environment: Mapping[str, str], slot: Slot, slots: Sequence[Sl
 
 
 def _last_words(ending: str, lines: Sequence[str]) -> str:
-    """Return how a worker ended with the end of its log, short enough for the table of jobs."""
+    """Return how a worker ended, with the end of its log, short enough for the table of jobs."""
     return redacted(f"{ending}\n{chr(10).join(lines)[-MAX_MESSAGE:]}").rstrip()
 
 
@@ -403,7 +404,7 @@ def run_pool(
     Parameters
     ----------
     settings
-        See :class:`PoolSettings`. With a ``pool_id`` the row in ``Pool`` is the caller's, and it is not ended here.
+        See :class:`PoolSettings`. With a ``pool_id``, the row in ``Pool`` belongs to the caller and is not ended here.
     program
         The command of a worker, without its options; by default ``december worker``.
     environment
@@ -413,17 +414,18 @@ def run_pool(
     on_tick
         Called about every second, in the main thread.
     notify
-        Is told of jobs that failed or are poisoned, of the end of the work and of what needs somebody; None: nobody is.
+        Target for messages about failed or poisoned jobs, the end of the work, and what needs attention; None sends
+        none.
 
     Raises
     ------
     SettingsError
-        If a GPU does not exist or cannot be shared as asked for, or the folder for logs cannot be made.
+        If a GPU does not exist or cannot be shared as requested, or the folder for logs cannot be created.
     MpsError
         If the workers of a GPU need MPS, and it does not start.
     ServerError
-        If the pool is new and the database refuses it, or has never been reached by this process. An outage after that
-        is waited for.
+        If the pool is new and the database refuses it, or this process has never reached it. After that, it waits for
+        outages to end.
     """
     from december_plugin.database.connection import connect, has_connected
     from december_plugin.database.outages import with_server
@@ -437,7 +439,7 @@ def run_pool(
     pool_id = settings.pool_id or uuid.uuid4().hex
     log_folder = made_log_folder(
         log_folder_of(settings, pool_id),
-        "the folder {folder} for the workers' logs cannot be made ({reason}). Name another one with --log-folder.",
+        "the folder {folder} for the workers' logs cannot be created ({reason}). Name another one with --log-folder.",
     )
     if not settings.pool_id:
         with_server(

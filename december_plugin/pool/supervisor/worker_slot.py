@@ -16,7 +16,7 @@ from december_plugin.pool.supervisor.slots import Slot
 from december_plugin.pool.worker.readiness import VARIABLE, Listener
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0  # before a worker is started again (s)
-HEALTHY_AFTER = 60.0  # a worker that lived this long was no false start (s)
+HEALTHY_AFTER = 60.0  # a worker that lived this long was not a false start (s)
 LONGEST_READ = 1 << 20  # of a log at once (bytes)
 LONGEST_LINE = 4000
 N_LAST_LINES = 15
@@ -26,12 +26,12 @@ MEANINGS: dict[int, str] = {
     ExitCode.DEVICE_BROKEN: "the GPU failed",
     ExitCode.MPS_LOST: "it has lost MPS, through which it used the GPU",
 }  # of exit codes
-DRAINED = (ExitCode.DONE, ExitCode.SOME_FAILED, 130, 140, 143)  # ended by itself or on request, with its job given back
-MISTAKEN = (ExitCode.ERROR, ExitCode.USAGE)  # of a worker that could not begin: the next one would end in the same way
+DRAINED = (ExitCode.DONE, ExitCode.SOME_FAILED, 130, 140, 143)  # ended on its own or on request, its job given back
+MISTAKEN = (ExitCode.ERROR, ExitCode.USAGE)  # of a worker that could not begin: the next one would end the same way
 
 
 class LogFollower:
-    """Reads what is appended to a file, in lines."""
+    """Reads what is appended to a file, line by line."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -40,7 +40,7 @@ class LogFollower:
         self._rest = b""
 
     def new_lines(self, *, to_the_end: bool = False) -> Iterator[str]:
-        """Yield the lines since the last call; with ``to_the_end`` also a last one without a line break."""
+        """Yield the lines since the last call; with ``to_the_end``, also a last one without a line break."""
         while chunk := self._read():
             self._rest += chunk
             *lines, self._rest = self._rest.split(b"\n")
@@ -68,11 +68,11 @@ class LogFollower:
     def _read(self) -> bytes:
         try:
             with self.path.open("rb") as file:
-                if file.seek(0, os.SEEK_END) < self._offset:  # cut off, as logrotate does
+                if file.seek(0, os.SEEK_END) < self._offset:  # truncated, as by logrotate
                     self._offset = self._began = 0
                 file.seek(self._offset)
                 chunk = file.read(LONGEST_READ)
-        except OSError:  # removed by somebody, or the disk is away: the worker's business
+        except OSError:  # removed, or the disk is away: that is the worker's business
             return b""
         self._offset += len(chunk)
         return chunk
@@ -80,7 +80,7 @@ class LogFollower:
 
 def _readable(line: bytes) -> str:
     text = line.decode("utf-8", errors="replace").rstrip("\r\n")
-    text = text.rsplit("\r", 1)[-1]  # of a progress bar, the last state
+    text = text.rsplit("\r", 1)[-1]  # the last state of a progress bar
     return "".join(char if char.isprintable() or char == "\t" else "?" for char in text)[:LONGEST_LINE]
 
 
@@ -95,10 +95,10 @@ def ending_in_words(code: int) -> str:
 
 
 class WorkerSlot:
-    """A place with its worker process, started anew after each end.
+    """A place with its worker process, which is restarted whenever it ends.
 
-    The worker leads a session of its own, so that Ctrl-C reaches the supervisor only; its group is killed when it has
-    ended, so that the processes that load its data never outlive it.
+    The worker leads its own session, so that Ctrl-C reaches only the supervisor; its group is killed when it has ended,
+    so that the processes that load its data never outlive it.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class WorkerSlot:
     command
         The program and its options.
     environment
-        Of the worker; what the slot asks for and the worker's id are added.
+        Of the worker; the slot's variables and the worker's id are added.
     log
         File to which the worker's output is appended.
     clock
@@ -138,12 +138,12 @@ class WorkerSlot:
 
     @property
     def name(self) -> str:
-        """As in messages."""
+        """The name in messages."""
         return self.slot.name
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a process that was not yet found to have ended."""
+        """Whether it has a process that was not yet found to have ended."""
         return self.process is not None
 
     @property
@@ -153,7 +153,7 @@ class WorkerSlot:
 
     @property
     def has_begun(self) -> bool:
-        """Whether some worker in this place has ever said that it could begin."""
+        """Whether any worker in this place has ever reported that it could begin."""
         if not self._has_begun and self._listener is not None:
             self._has_begun = self._listener.was_told()
         return self._has_begun
@@ -164,14 +164,14 @@ class WorkerSlot:
         return self.delay >= LONGEST_DELAY
 
     def start(self, *extra: str, shared: Mapping[str, str] | None = None) -> None:
-        """Start a worker, with these options beside the others.
+        """Start a worker with these additional options.
 
         Parameters
         ----------
         extra
             The options.
         shared
-            What it finds in its environment beside the rest: how it shares its GPU at the moment.
+            Additional variables of its environment: how it currently shares its GPU.
 
         Raises
         ------
@@ -194,7 +194,7 @@ class WorkerSlot:
         }
         self.follower = LogFollower(self.log)
         try:
-            self.log.parent.mkdir(parents=True, exist_ok=True)  # somebody may have cleaned up meanwhile
+            self.log.parent.mkdir(parents=True, exist_ok=True)  # it may have been removed meanwhile
             with self.log.open("ab") as file:
                 self.process = subprocess.Popen(
                     [*self.command, *extra],
@@ -212,9 +212,9 @@ class WorkerSlot:
             listener.hand_over()
 
     def has_ended(self) -> int | None:
-        """Return the return code of a worker that has ended, once; None as long as it lives.
+        """Return the return code of a worker that has ended, once; None while it is alive.
 
-        What is left of its process group is killed before its id can belong to anybody else.
+        The rest of its process group is killed before its id can be reused.
         """
         if self.process is None:
             return None
@@ -246,7 +246,7 @@ class WorkerSlot:
                 os.killpg(self.process.pid, number)
 
     def _stop_listening(self) -> None:
-        """Take note of the last word of a worker that has ended."""
+        """Note whether a worker that has ended had reported that it could begin."""
         if self._listener is not None:
             self._has_begun = self.has_begun
             self._listener.close()
@@ -264,5 +264,5 @@ class WorkerSlot:
         return max(0.0, self.not_before - self.clock())
 
     def is_due(self) -> bool:
-        """Whether a worker is to be started now."""
+        """Whether a worker should be started now."""
         return self.process is None and self.seconds_before_start() == 0

@@ -1,6 +1,6 @@
-"""Where the state of a training that is not finished is kept: in the store that holds the models.
+"""Keeps the state of unfinished trainings in the store that holds the models.
 
-Each attempt at a job has a file of its own, so that a worker that lost its job and does not know it yet never replaces
+Each attempt at a job has its own file, so that a worker that has lost its job without knowing it yet never replaces
 what its successor has saved.
 """
 
@@ -25,21 +25,21 @@ class CheckpointFile:
     Parameters
     ----------
     store
-        Where it is kept; every worker that may take up the job must reach it.
+        Where it is kept; every worker that may take up the job must be able to reach it.
     schema, table_name, name
         The job: schema of the pool's tables, the table's name on the server, and :func:`attempt_name`.
 
     Raises
     ------
     SettingsError
-        If one of these is no name.
+        If one of these is not a name.
     """
 
     def __init__(self, store: ObjectStore, schema: str, table_name: str, name: str):
         self.store = store
         self.path = f"{CHECKPOINTS}/{schema}/{table_name}/{name}"
         checked_path(self.path)
-        # A checkpoint that was copied to another job's place is no checkpoint of that job.
+        # A checkpoint that was copied to another job's place is not a checkpoint of that job.
         self._magic = f"{_MAGIC} {schema} {table_name} {name}\n".encode()
 
     def save(self, payload: bytes) -> None:
@@ -48,17 +48,17 @@ class CheckpointFile:
         Raises
         ------
         StoreUnavailableError
-            The store is away, full or read-only; the checkpoint that was there before is as it was.
+            The store is away, full or read-only; the earlier checkpoint is unchanged.
         """
         self.store.put(self.path, with_checksum(self._magic, payload))
 
     def load(self) -> bytes | None:
-        """Return what was saved last, or None if there is nothing, or nothing whole (logged as a warning).
+        """Return what was saved last, or None if nothing was, or if it is damaged (logged as a warning).
 
         Raises
         ------
         StoreUnavailableError
-            The store is away, so that there may or may not be a checkpoint.
+            The store is away, so it is unknown whether there is a checkpoint.
         """
         try:
             content = self.store.get(self.path)
@@ -87,9 +87,9 @@ class CheckpointFile:
 
 
 class JobCheckpoints:
-    """The checkpoints of all attempts at one job, each in a file of its own.
+    """The checkpoints of all attempts at one job, each in its own file.
 
-    A worker that was suspended, and goes on for a moment after another has taken its job, never replaces what the
+    A worker that was suspended, and continues for a moment after another has taken its job, never replaces what the
     other one has saved.
 
     Parameters
@@ -99,7 +99,7 @@ class JobCheckpoints:
     key_hash
         DataJoint's hash of the job's key.
     attempt
-        Number of this attempt, greater than those of all before.
+        Number of this attempt, greater than those of all earlier ones.
     """
 
     def __init__(self, store: ObjectStore, schema: str, table_name: str, key_hash: str, *, attempt: int):
@@ -115,14 +115,14 @@ class JobCheckpoints:
         """
         self._file(self._name).save(payload)
         if self._is_first:
-            with contextlib.suppress(StoreUnavailableError):  # this one is saved; the next time will do
+            with contextlib.suppress(StoreUnavailableError):  # this one is saved; removing can wait
                 for name in self._names():
                     if name < self._name:
                         self._file(name).remove()
                 self._is_first = False
 
     def load(self) -> bytes | None:
-        """Return the state of the latest attempt that left a whole one; errors as of :meth:`CheckpointFile.load`."""
+        """Return the state of the latest attempt that left an intact one; errors as for :meth:`CheckpointFile.load`."""
         for name in reversed(self._names()):
             payload = self._file(name).load()
             if payload is not None:

@@ -1,7 +1,7 @@
-"""Which job a worker takes up next, and when it has nothing to do any more.
+"""Decides which job a worker takes up next, and when it has nothing left to do.
 
-Of a table whose jobs have taken milliseconds so far, a worker claims several with one transaction, and does them one
-after the other. If they take long after all, the heartbeat gives those back that have not begun.
+If the jobs of a table have taken milliseconds so far, a worker claims several in one transaction and does them one
+after the other. If they take long after all, the heartbeat gives back those that have not begun.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from december_plugin.pool.worker.job_log import job_log_path
 from december_plugin.pool.worker.settings import WorkerReport, WorkerSettings
 
 POLL_SECONDS = 5.0  # pause of a worker that waits for work
-CLAIM_WITHOUT_CHECK_SECONDS = 0.25  # keys that are younger are claimed without another look
-RECHECK_PLAN_SECONDS = 60.0  # before a key that is older is claimed, the plan is asked again
-QUICK_SECONDS = 0.05  # of a table whose jobs take no longer, several are claimed at once
+CLAIM_WITHOUT_CHECK_SECONDS = 0.25  # younger keys are claimed without checking the plan again
+RECHECK_PLAN_SECONDS = 60.0  # re-check the plan before claiming an older key
+QUICK_SECONDS = 0.05  # if a table's jobs take no longer, several are claimed at once
 MAX_AT_ONCE = 16
 
 
 @dataclass
 class ClaimedJob:
-    """A job that a worker has the lease of.
+    """A job whose lease a worker holds.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class ClaimedJob:
     log_file
         ``host:path`` of its log.
     has_begun
-        Whether it counts as begun; one that was claimed with others does not before it is taken up.
+        Whether it counts as begun; one that was claimed with others does so only when it is taken up.
     """
 
     table: Any
@@ -87,7 +87,7 @@ class JobClaimer:
 
     @property
     def next_in_line(self) -> ClaimedJob | None:
-        """The job that was claimed with the present one and comes after it."""
+        """The job that was claimed with the current one and follows it."""
         return self._line[0] if self._line else None
 
     def next(self) -> ClaimedJob | None:
@@ -113,7 +113,7 @@ class JobClaimer:
         return next(iter(self._claim(queue, [key])), None)
 
     def note(self, job: ClaimedJob, seconds: float) -> None:
-        """Take notice of how long a job took, which decides how many of its table are claimed at once."""
+        """Note how long a job took, which decides how many jobs of its table are claimed at once."""
         size = self._sizes.get(job.lease.job_table, 1)
         self._sizes[job.lease.job_table] = min(2 * size, MAX_AT_ONCE) if seconds <= QUICK_SECONDS else 1
 
@@ -123,7 +123,7 @@ class JobClaimer:
         return job
 
     def _claim(self, queue: TableQueue, keys: Sequence[dict[str, Any]]) -> list[ClaimedJob]:
-        """Claim those of some jobs that are free; the first one of them is begun."""
+        """Claim those of some jobs that are free, and begin the first of them."""
         table, wanted = queue.table, list(keys)
         if queue.age > CLAIM_WITHOUT_CHECK_SECONDS:
             wanted = _without(wanted, (table.proj() & wanted).fetch("KEY"))
@@ -147,13 +147,13 @@ class JobClaimer:
         return f"{self.identity.host}:{path}"
 
     def is_over(self) -> bool:
-        """Return whether the worker may end, after it found no job; if not, wait a while."""
+        """Return whether the worker may end after finding no job; if not, wait a while."""
         if self.state.state != "idle":
             self.state.end()
             self.heartbeat.beat_soon()
         settings, now = self.settings, time.monotonic()
         self._idle_since = self._idle_since or now
-        # A claim whose commit was answered by a lost connection was taken for another worker's.
+        # A claim whose commit ended with a lost connection was mistaken for another worker's.
         if self.leases.release_all(self.connection, self.identity.worker_id, message="its worker did not know of it"):
             return False
         if self._others_may_be_dead(now):
@@ -171,9 +171,9 @@ class JobClaimer:
         return False
 
     def _others_may_be_dead(self, now: float) -> bool:
-        """Return whether a job is held by a worker that has not shown a heartbeat since this one became idle.
+        """Return whether a job is held by a worker without a heartbeat since this one became idle.
 
-        A lease that is gone since the last call may have run out after this worker looked for a job.
+        A lease that has disappeared since the last call may have run out after this worker looked for a job.
         """
         ages = self.leases.others(self.connection, self.identity.worker_id)
         gone = self._first_seen.keys() - ages.keys()

@@ -1,8 +1,8 @@
 """The GPU of a worker: its share of the memory, and what a failure of CUDA means.
 
-Workers that share a GPU have a fixed share of its memory each. Without, whether a training runs would depend on what
-its neighbour happens to train; with it, one that is too large fails by itself, with words that say so, and leaves the
-others alone. Memory that processes outside of the pool have taken is waited for.
+Workers that share a GPU each have a fixed share of its memory. Otherwise, whether a training runs would depend on what
+its neighbour happens to train. With fixed shares, a training that is too large fails alone, with a message that says
+so, and does not affect the others. A worker waits for memory that processes outside the pool have taken.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ MPS_PIPES = "CUDA_MPS_PIPE_DIRECTORY"
 
 
 class DeviceBrokenError(Exception):
-    """After a failure of CUDA the process can use the GPU no more."""
+    """After a failure of CUDA, the process can no longer use the GPU."""
 
 
 class MpsLostError(DeviceBrokenError):
-    """MPS, through which the process used the GPU, has ended: no failure of the job."""
+    """MPS, through which the process used the GPU, has ended; this does not count as a failure of the job."""
 
 
 class GpuMemoryError(DecemberError, RuntimeError):
-    """A job needs more memory than there is for it on the GPU."""
+    """A job needs more memory than is available to it on the GPU."""
 
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Who has the memory of a GPU at a moment, all in bytes.
+    """Who uses the memory of a GPU at a moment, all in bytes.
 
     Attributes
     ----------
     total, free
-        Of the GPU, or of the part of it that the process sees.
+        Of the GPU, or of the part that the process sees.
     allowed
         What torch may take in this process.
     own
@@ -67,12 +67,12 @@ class MemoryUse:
 
     @property
     def of_others(self) -> int:
-        """What other processes have, with what CUDA itself takes in this one."""
+        """What other processes use, plus what CUDA itself takes in this one."""
         return self.total - self.free - self.own
 
     @property
     def is_crowded(self) -> bool:
-        """Whether others have more than is left to them: their own shares, and what CUDA itself takes."""
+        """Whether others use more than is left for them: their own shares, and what CUDA itself takes."""
         return self.of_others > self.total - self.allowed + 2 * OVERHEAD
 
 
@@ -83,19 +83,19 @@ class WorkerGpu:
     Attributes
     ----------
     label
-        As in messages; empty without a supervisor, or on the processor.
+        Name in messages; empty without a supervisor, or on the processor.
     device
-        What ``CUDA_VISIBLE_DEVICES`` has; the driver knows a UUID.
+        The value of ``CUDA_VISIBLE_DEVICES``; the driver knows a UUID.
     name
         Model, as the driver calls it.
     memory
-        Bytes; 0 if they are not known.
+        Bytes; 0 if unknown.
     n_sharing
         Workers on it; 0 when this one has found out that it computes on the processor.
     uses_mps
-        Whether they compute side by side, through MPS of the pool.
+        Whether they compute concurrently, through the pool's MPS.
     is_ready
-        Whether this process has begun to use it, or has found out that it cannot.
+        Whether this process has begun to use it, or has found that it cannot.
     cuda
         ``torch.cuda``; replaced by tests.
     """
@@ -123,15 +123,15 @@ class WorkerGpu:
         )
 
     def prepare(self, table: str) -> WorkerGpu:
-        """Make ready for a job of a table; return what is known of the GPU then.
+        """Prepare for a job of a table; return what is then known about the GPU.
 
         Nothing happens before the first job that uses the GPU: an idle worker takes no memory there.
 
         Raises
         ------
         DeviceBrokenError
-            The supervisor gave a GPU to this worker, and CUDA does not find it. A training on the processor instead
-            would take days.
+            The supervisor gave a GPU to this worker, and CUDA does not find it. A training on the processor
+            would take days instead.
         """
         if table not in GPU_TABLES or self.is_ready:
             return self
@@ -143,12 +143,12 @@ class WorkerGpu:
         return replace(self, name=self.cuda.get_device_name(0), memory=int(total), is_ready=True)
 
     def _without_cuda(self) -> WorkerGpu:
-        if not self.label or self.device.isdigit():  # nobody has seen a GPU here: numbers may be a scheduler's alone
+        if not self.label or self.device.isdigit():  # no GPU was seen here: numbers may come only from a scheduler
             return replace(self, name="", memory=0, n_sharing=0, is_ready=True)
         if torch.version.cuda is None or not _has_driver():
-            reason = f"this torch ({torch.__version__}) is built without CUDA. Install a build with it"
+            reason = f"this torch ({torch.__version__}) was built without CUDA. Install a build with CUDA"
             if torch.version.cuda is not None:
-                reason = f"there is no {DRIVER}. Install NVIDIA's driver, or let the container have it"
+                reason = f"{DRIVER} is missing. Install NVIDIA's driver, or make it available in the container"
             logger.warning("trainings run on the processor and not on the GPU %s: %s", self.label, reason)
             return replace(self, name="", memory=0, n_sharing=0, is_ready=True)
         if self.uses_mps:
@@ -158,22 +158,22 @@ class WorkerGpu:
     # ---- failures
 
     def failure(self, error: BaseException | None) -> DeviceBrokenError | None:
-        """Return what an error of a job means if the process has lost its GPU; None for any other."""
+        """Return what an error of a job means if the process has lost its GPU; None for other errors."""
         if error is None or not is_broken_device(error):
             return None
         if is_lost_mps(error):
             return MpsLostError(f"MPS, through which this worker used the GPU {self.label}, has ended: {error}")
-        words = f"the GPU cannot be used any more by this process: {error}"
+        words = f"this process can no longer use the GPU: {error}"
         if self.uses_mps:
-            words += "\nUnder MPS a fault of one worker is reported to all that share the GPU: it may be another's."
+            words += "\nUnder MPS, a fault of one worker is reported to all that share the GPU: it may be another's."
         return DeviceBrokenError(words)
 
     def memory_use(self) -> MemoryUse | None:
-        """Return who has the GPU's memory; None if that cannot be said."""
+        """Return who uses the GPU's memory; None if that is unknown."""
         try:
             free, total = self.cuda.mem_get_info()
             own = self.cuda.memory_reserved()
-        except Exception:  # without a GPU, or when it has failed meanwhile
+        except Exception:  # without a GPU, or if it has failed meanwhile
             return None
         return MemoryUse(int(total), int(free), memory_share(int(total), self.n_sharing), int(own))
 
@@ -188,7 +188,7 @@ class WorkerGpu:
             self.cuda.empty_cache()
 
     def explained(self, error: BaseException, use: MemoryUse | None, key: Mapping[str, Any]) -> GpuMemoryError:
-        """Return an error that says what was out of memory, what there is, and what to do.
+        """Return an error that says what ran out of memory, how much there is, and what to do.
 
         Parameters
         ----------
@@ -206,7 +206,7 @@ class WorkerGpu:
         there = f"{self.name or 'the GPU'} has {_gib(use.total)}"
         if use.is_crowded:
             return GpuMemoryError(
-                f"{what}: {there}, of which processes outside of this pool, or of another, have {_gib(use.of_others)}. "
+                f"{what}: {there}, of which processes outside this pool, or of another, use {_gib(use.of_others)}. "
                 "`nvidia-smi` names them. End them or choose another GPU with --gpus, then `december jobs retry`."
             )
         if self.n_sharing > 1:
@@ -237,7 +237,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether a GPU had too little memory for a job."""
     if isinstance(error, torch.OutOfMemoryError) or _code(error) == OUT_OF_MEMORY_CODE:
         return True
-    # Triton, cuBLAS and cuDNN allocate beside torch.
+    # Triton, cuBLAS and cuDNN allocate memory outside torch.
     words = str(error)
     return isinstance(error, RuntimeError) and (
         words.startswith(f"{TRITON_ERROR}: out of memory")
@@ -247,10 +247,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_broken_device(error: BaseException) -> bool:
-    """Return whether the process has lost its GPU: so after every error of CUDA but one."""
+    """Return whether the process has lost its GPU, as it has after every error of CUDA but one."""
     if is_out_of_memory(error):
         return False
-    # Before version 2.8 torch raised a RuntimeError, which nothing but its words tells from others.
+    # Before version 2.8, torch raised a RuntimeError, which only its text distinguishes from others.
     words = str(error)
     of_triton = isinstance(error, RuntimeError) and words.startswith(TRITON_ERROR)
     return _code(error) is not None or of_triton or ("CUDA error" in words and "out of memory" not in words)
@@ -263,7 +263,7 @@ def is_lost_mps(error: BaseException) -> bool:
 
 
 def _code(error: BaseException) -> int | None:
-    """Return CUDA's number of an error, where torch tells it."""
+    """Return CUDA's number of an error, if torch reports it."""
     accelerator_error = getattr(torch, "AcceleratorError", None)
     if accelerator_error is None or not isinstance(error, accelerator_error):
         return None

@@ -1,7 +1,7 @@
-"""The heartbeat of a worker: a thread that tells the database that the worker lives, and the worker what it must know.
+"""The heartbeat of a worker: a thread that tells the database that the worker is alive, and the worker when to stop.
 
-The thread has a connection of its own and goes on while torch computes. It writes the worker's row, looks whether the
-lease of the job in work still stands and whether the pool was asked to stop, and gives back the jobs of workers that
+The thread has its own connection and continues while torch computes. It writes the worker's row, checks whether the
+lease of the current job is still valid and whether the pool was asked to stop, and gives back the jobs of workers that
 died.
 """
 
@@ -27,14 +27,14 @@ from december_plugin.pool.worker.gpu import WorkerGpu
 logger = logging.getLogger(__name__)
 
 BEATS_PER_LEASE = 4
-SHORTEST_PAUSE = 1.0  # between two beats (s): short jobs do not cause a beat each
-HOLDS_SECONDS = 5.0  # after this time, what was claimed with others and has not begun is given back
-CALM = CONNECTION_ERRORS  # what an outage raises; the thread tries again
+SHORTEST_PAUSE = 1.0  # between two beats (s): not every short job causes a beat
+HOLDS_SECONDS = 5.0  # after this time, jobs that were claimed with others and have not begun are given back
+CALM = CONNECTION_ERRORS  # raised by an outage; the thread tries again
 
 
 @dataclass(frozen=True)
 class WorkerIdentity:
-    """Who a worker is, as in its row of ``PoolWorker``."""
+    """The identity of a worker, as in its row of ``PoolWorker``."""
 
     worker_id: str
     pool_id: str = ""
@@ -45,7 +45,7 @@ class WorkerIdentity:
 
     @classmethod
     def from_environment(cls, new_id: str) -> WorkerIdentity:
-        """Return what a supervisor, or Slurm, has set, with ``new_id`` where there is none."""
+        """Return what a supervisor, or Slurm, has set, with ``new_id`` if no id is set."""
         environment = os.environ
         job, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
         return cls(
@@ -58,9 +58,9 @@ class WorkerIdentity:
 
 @dataclass
 class WorkerState:
-    """What the worker does at the moment. The main thread writes it, the heartbeat reads it."""
+    """What the worker is doing. The main thread writes it, the heartbeat reads it."""
 
-    state: str = "working"  # on looking for its first job; idle is who has found none
+    state: str = "working"  # also while looking for its first job; idle after finding none
     detail: str = ""
     lease: Lease | None = None
     epoch: int | None = None
@@ -70,14 +70,14 @@ class WorkerState:
     n_done: int = 0
     n_failed: int = 0
     busy_seconds: float = 0.0
-    has_checkpoint: bool = False  # a new one, of which the database does not know yet
+    has_checkpoint: bool = False  # a new one that the database does not know yet
     gpu: WorkerGpu = field(default_factory=WorkerGpu.from_environment)
-    n_in_line: int = 0  # jobs that were claimed with the one in work, and come after it
+    n_in_line: int = 0  # jobs that were claimed with the current one and follow it
     claimed_at: float = 0.0  # when these were, by time.monotonic()
 
     @property
     def holds_too_much(self) -> bool:
-        """Whether jobs have waited for their turn so long that others should rather do them."""
+        """Whether jobs have waited so long for their turn that others should do them."""
         return self.n_in_line > 0 and self.lease is not None and time.monotonic() - self.claimed_at > HOLDS_SECONDS
 
     def begin(self, lease: Lease) -> None:
@@ -107,9 +107,9 @@ class Heartbeat:
     connect
         Opens the connection; called again after an outage.
     ask_to_stop
-        Called, once, with the reason, when the pool was asked to stop, the time is over or the supervisor is gone.
+        Called, once, with the reason, when the pool was asked to stop, the time is over or the supervisor has ended.
     deadline
-        Value of ``time.monotonic()`` at which the worker has to stop, or None.
+        Value of ``time.monotonic()`` at which the worker must stop, or None.
     supervisor
         Process id of the supervisor; the worker stops when this is no longer its parent.
     """
@@ -134,13 +134,13 @@ class Heartbeat:
         self._connection: Any = None
         self._began = time.monotonic()
         self._failed_at: float | None = None
-        self._last_beat: tuple[float, float] | None = None  # by both clocks: one stands still while a machine sleeps
+        self._last_beat: tuple[float, float] | None = None  # by both clocks: one stops while a machine sleeps
         self._wake, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._asked = False
 
     def start(self) -> None:
-        """Write the first heartbeat, then go on in the thread. Errors of the first one are raised."""
+        """Write the first heartbeat, then continue in the thread. Errors of the first one are raised."""
         self._beat()
         self._thread.start()
 
@@ -149,7 +149,7 @@ class Heartbeat:
         self._wake.set()
 
     def stop(self, *, timeout: float) -> None:
-        """End the thread; the row stays as it is."""
+        """End the thread; the row is left unchanged."""
         self._ending.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -174,7 +174,7 @@ class Heartbeat:
     def _seconds_to_wait(self, last: float) -> float:
         until_beat = last + self.pause - time.monotonic()
         until_deadline = self.deadline - time.monotonic() if self.deadline and not self._asked else until_beat
-        # The parent is looked at every second: nobody wakes this thread when it dies.
+        # The parent is checked every second, because nothing wakes this thread when it dies.
         return max(0.01, min(until_beat, until_deadline, SHORTEST_PAUSE))
 
     def _look_around(self) -> None:
@@ -216,7 +216,7 @@ class Heartbeat:
         began = time.monotonic(), time.time()
         if self._last_beat is not None:
             gap = max(now - before for now, before in zip(began, self._last_beat, strict=True))
-            if gap > self.lease - self.pause:  # suspended: perhaps the others were, too, and are about to go on
+            if gap > self.lease - self.pause:  # suspended: perhaps the others were, too, and are about to continue
                 self._failed_at = began[0]
         records = PoolRecords(self._connection, self.leases.schema)
         records.write_heartbeat(self._status())
@@ -267,7 +267,7 @@ class Heartbeat:
         lease = self.state.lease
         if lease is None or lease in self.lost or not self.leases.was_lost(self._connection, lease):
             return
-        if self.state.lease is lease:  # the job did not end between the two looks
+        if self.state.lease is lease:  # the job did not end between the two checks
             self.lost.add(lease)
             logger.warning(
                 "the lease of %s %s went to another worker: this one was suspended or cut off for longer than %g s. "
@@ -278,7 +278,7 @@ class Heartbeat:
             )
 
     def _release_expired(self) -> None:
-        # After an outage or a suspension the others need time for their heartbeats before they count as dead.
+        # After an outage or a suspension, the others need time for their heartbeats before they count as dead.
         if self._failed_at is not None:
             if time.monotonic() - self._failed_at < self.lease + self.pause:
                 return
@@ -295,5 +295,5 @@ def log_released(released: ReleasedJob) -> None:
         released.job_table,
         released.job_hash[:8],
         released.n_deaths,
-        "the job is poisoned and not begun again" if released.poisoned else "the job is free again",
+        "the job is poisoned and will not be started again" if released.poisoned else "the job is free again",
     )

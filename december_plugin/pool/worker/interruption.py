@@ -15,25 +15,25 @@ from december_plugin.pool.worker.settings import WorkerReport
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 INTERRUPT_RETRY_SECONDS = 1.0  # until an interruption is raised once more
-MAX_ALARMS = 3  # after which the worker leaves without the job's consent
-EXIT_DEADLINE_SECONDS = 30.0  # after this time the process ends whatever it waits for
+MAX_ALARMS = 3  # after which the worker ends without the job's consent
+EXIT_DEADLINE_SECONDS = 30.0  # after this time, the process ends, whatever it waits for
 
 
 class Interrupted(BaseException):
-    """A signal, or the request to stop, has ended what the worker did."""
+    """A signal, or a request to stop, has interrupted the worker."""
 
 
 class Interruption:
-    """Raises :class:`Interrupted` in the main thread when the worker is to end, until it does.
+    """Raises :class:`Interrupted` in the main thread when the worker should end, until it does.
 
     Parameters
     ----------
     state
         Becomes ``draining``.
     report
-        Is told why the worker ends.
+        Records why the worker ends.
     say_goodbye
-        The last steps of a worker whose job does not let go.
+        The last steps of a worker whose job ignores the interruption.
     """
 
     def __init__(self, state: WorkerState, report: WorkerReport, *, say_goodbye: Callable[[], None]):
@@ -44,7 +44,7 @@ class Interruption:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Within the block, which must be in the main thread, signals interrupt the worker."""
+        """Let signals interrupt the worker within the block, which must be in the main thread."""
         handlers = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_alarm)
         try:
@@ -62,15 +62,15 @@ class Interruption:
             signal.pthread_kill(ident, signal.SIGTERM)
 
     def note_end(self) -> None:
-        """Raise nothing any more: the worker is about to leave."""
+        """Stop raising: the worker is about to end."""
         self._is_leaving = True
 
     def leave(self, say_goodbye: Callable[[], None]) -> None:
         """Take the last steps, which no signal interrupts and which end the process if they take too long."""
         self._was_raised = self._is_leaving = True
         signal.setitimer(signal.ITIMER_REAL, 0)
-        # Whatever holds a lock that is needed here must not keep the process alive.
-        faulthandler.dump_traceback_later(EXIT_DEADLINE_SECONDS, exit=True, file=2)  # a notebook's stderr is no file
+        # A lock that is needed here but held elsewhere must not keep the process alive.
+        faulthandler.dump_traceback_later(EXIT_DEADLINE_SECONDS, exit=True, file=2)  # a notebook's stderr is not a file
         say_goodbye()
         faulthandler.cancel_dump_traceback_later()
 

@@ -1,4 +1,4 @@
-"""One job in the hands of a worker: its lease, its checkpoints, and its result until that is stored."""
+"""A worker's current job: its lease, its checkpoints, and its result until it is stored."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from december_plugin.schemas.running_job import RunningJob
 from december_plugin.training.monitor import Monitor, Progress
 
 logger = logging.getLogger(__name__)
-job_logger = logging.getLogger("december_plugin.job")  # goes to the job's own log and nowhere else
+job_logger = logging.getLogger("december_plugin.job")  # goes only to the job's own log
 job_logger.propagate = False
 job_logger.setLevel(logging.INFO)
 
 SNAPSHOT_EVERY = 1.0  # at most one copy of the training's state in this time (s)
-SNAPSHOT_SHARE = 20  # and at most one in so many times the time that a copy takes
-QUICK_SECONDS = 0.02  # what took no longer is computed again, after an outage, rather than kept
+SNAPSHOT_SHARE = 20  # and at most one in this many times the duration of a copy
+QUICK_SECONDS = 0.02  # results that took no longer are computed again after an outage, rather than kept
 RETRY_STORE = 30.0  # pause after a checkpoint that could not be stored (s)
 
 
@@ -41,15 +41,15 @@ def lost(lease: Lease) -> LeaseLostError:
     """Return the error that says that a lease went to another worker."""
     return LeaseLostError(
         f"the lease of {lease.job_table} {lease.job_hash[:8]} went to another worker, so this result is discarded. "
-        "Nothing is to be done: the other one stores the job."
+        "You need not do anything: the other worker stores the job."
     )
 
 
 class JobMonitor(Monitor):
     """Keeps the state of a training: every epoch in memory, every few epochs in the store.
 
-    Each attempt writes a file of its own, so that a worker that was suspended and goes on for a moment never replaces
-    what its successor has saved.
+    Each attempt writes its own file, so that a worker that was suspended and continues for a moment never replaces what
+    its successor has saved.
     """
 
     def __init__(self, settings: JobSettings, lease: Lease):
@@ -63,25 +63,25 @@ class JobMonitor(Monitor):
         self._went_on = False
 
     def load(self) -> bytes | None:
-        """Return the newest whole checkpoint of any attempt."""
+        """Return the newest intact checkpoint of any attempt."""
         state = self.checkpoints.load()
         self._went_on = state is not None
         return state
 
     @property
     def what_is_kept(self) -> str:
-        """From where the job's next attempt goes on, in words."""
+        """Where the job's next attempt continues, in words."""
         if self._saved_epoch:
-            return f"saved after epoch {self._saved_epoch}, from where the next worker goes on"
+            return f"saved after epoch {self._saved_epoch}, from which the next worker continues"
         if self._went_on:
-            return "the next worker goes on from the checkpoint that this one went on from"
-        return "nothing of it is saved, the next worker begins it anew"
+            return "the next worker continues from the checkpoint that this one started from"
+        return "nothing of it is saved, so the next worker starts it over"
 
     def after_epoch(self, progress: Progress, get_state: Callable[[], bytes]) -> None:
         """Note the progress, and keep the state."""
         state, now = self.settings.state, time.monotonic()
         state.epoch, state.n_epochs = progress.epoch, progress.n_epochs
-        # The server takes no NaN, and without heartbeats the job would go to another.
+        # The server takes no NaN, and without heartbeats the job would go to another worker.
         state.score = progress.score if progress.score is not None and math.isfinite(progress.score) else None
         state.seconds_left = (progress.n_epochs - progress.epoch) * progress.seconds_per_epoch
         self.settings.watch.progresses(progress)
@@ -117,7 +117,7 @@ class JobMonitor(Monitor):
         job_logger.info("checkpoint of epoch %d saved", self._saved_epoch)
 
     def remove(self) -> None:
-        """Remove the job's checkpoints of all attempts; what cannot be removed is left to ``december store clean``."""
+        """Remove the job's checkpoints of all attempts; ``december store clean`` removes what cannot be removed now."""
         try:
             self.checkpoints.remove()
         except (ServerError, OSError) as error:
@@ -143,7 +143,7 @@ class WorkerJob(RunningJob):
         self.came_from_spool = False
 
     def finished_result(self) -> tuple[Any, ...] | None:
-        """Return the result that an earlier attempt on this machine has left in the spool."""
+        """Return the result that an earlier attempt on this machine left in the spool."""
         found = spooled_result(self.settings, *self.lease.job)
         self.came_from_spool = found is not None
         if found is None:
@@ -152,14 +152,14 @@ class WorkerJob(RunningJob):
         return found[1:]
 
     def is_worth_keeping(self, seconds: float) -> bool:
-        """Return whether it is a model, or took longer than a disk takes to write it."""
+        """Return whether it is a model, or took longer to compute than a disk takes to write it."""
         return self.uses_store or seconds > QUICK_SECONDS
 
     def keep_result(self, result: tuple[Any, ...]) -> None:
-        """Write the result to the spool; a full disk costs the safety, not the result."""
+        """Write the result to the spool; a full disk costs the safety copy, not the result."""
         try:
             self.settings.spool.put(self.settings.schema, *self.lease.job, result_to_bytes((self.key, *result)))
-        except Exception as error:  # also of a lab's own table, whose result may be of any kind
+        except Exception as error:  # including a lab's own table, whose result may be of any kind
             logger.warning("the result could not be kept on this machine until it is stored: %s", error)
 
     def forget(self) -> None:
@@ -169,7 +169,7 @@ class WorkerJob(RunningJob):
             self.monitor.remove()
 
     def give_result_up(self) -> None:
-        """Move a result out of the spool that could not be stored from there: the job's next attempt computes anew."""
+        """Move a result that could not be stored out of the spool, so that the job's next attempt computes it again."""
         if self.came_from_spool:
             set_result_aside(self.settings, *self.lease.job, reason="it could not be stored")
 
@@ -180,7 +180,7 @@ class WorkerJob(RunningJob):
     def check_lease(self, connection: Any) -> None:
         """End the lease in the transaction that stores the result; a :class:`LeaseLostError` if another has it."""
         if not self.ended:
-            if not has_transaction(connection):  # it went with a connection that was made anew
+            if not has_transaction(connection):  # it was lost with a connection that was reopened
                 raise LostConnectionError("The transaction in which the result was to be stored was lost.")
             if not self.settings.leases.end(connection, self.lease):
                 raise lost(self.lease)

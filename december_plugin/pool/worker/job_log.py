@@ -1,4 +1,4 @@
-"""The log of one job: a file of its own, which is made at the first line."""
+"""The log of one job: a separate file, which is created at the first line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def job_log_path(folder: Path, job_table: str, job_hash: str, worker_id: str) ->
 
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """Write what is logged within the block to this file, too, without passwords."""
+    """Also write what is logged within the block to this file, without passwords."""
     handler = JobLog(path)
     handler.addFilter(RedactingFilter())
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -36,7 +36,7 @@ def logged_to(path: Path) -> Iterator[None]:
 
 
 class JobLog(logging.FileHandler):
-    """The log of one job, made at its first line; a folder that is gone or full costs the line, not the job."""
+    """The log of one job, created at its first line; a missing or full folder costs the line, not the job."""
 
     def __init__(self, path: Path):
         super().__init__(path, delay=True, encoding="utf-8")
@@ -47,5 +47,5 @@ class JobLog(logging.FileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, if it can be written."""
-        with suppress(OSError):  # on opening the file; what happens later is caught by the base
+        with suppress(OSError):  # on opening the file; the base class catches later errors
             super().emit(record)

@@ -12,19 +12,19 @@ from december_plugin.training.monitor import Progress
 
 
 class JobWatch:
-    """Is told what a worker does; this one takes no notice.
+    """Is notified of what a worker does; this one ignores it.
 
     An error in ``begins`` or ``progresses`` fails the job; one in ``ends``, when the job may be stored, is only logged.
     """
 
     def begins(self, words: str) -> None:
-        """Take notice that a job begins, which is this one in words."""
+        """Take note that a job begins, which ``words`` describe."""
 
     def progresses(self, progress: Progress) -> None:
-        """Take notice of an epoch of the job's training."""
+        """Take note of an epoch of the job's training."""
 
     def ends(self) -> None:
-        """Take notice that the job has ended, in whatever way."""
+        """Take note that the job has ended, in whatever way."""
 
 
 @dataclass(frozen=True)

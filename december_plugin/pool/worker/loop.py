@@ -57,7 +57,7 @@ class Worker:
     settings
         See :class:`~december_plugin.pool.worker.settings.WorkerSettings`.
     watch
-        Is told about every job and its epochs.
+        Is notified of every job and its epochs.
 
     See Also
     --------
@@ -138,7 +138,7 @@ class Worker:
     # --- from beginning to end --------------------------------------------------------------------------------
 
     def run(self) -> WorkerReport:
-        """Work until nothing is left, or until told to stop. Must be called in the main thread, once."""
+        """Work until nothing is left, or until asked to stop. Must be called in the main thread, once."""
         defect = None
         limit = self.settings.data_cache
         n_workers = int(os.environ.get("DECEMBER_POOL_WORKERS") or 1)
@@ -155,7 +155,7 @@ class Worker:
                 self.interruption.note_end()
                 logger.info("stopping: %s", self.report.ended_by)
             except MpsLostError as error:
-                self.report.ended_by = str(error)  # no job is at fault: none is counted
+                self.report.ended_by = str(error)  # not the fault of a job: none is counted
                 raise
             except BaseException as error:
                 defect = f"its worker broke down: {redacted(repr(error))}"
@@ -165,12 +165,12 @@ class Worker:
         return self.report
 
     def _begin(self) -> None:
-        """Write the first heartbeat; a worker of a pool looks after the store before, and waits for it afterwards.
+        """Write the first heartbeat; a worker of a pool checks the store before, and waits for it afterwards.
 
         Raises
         ------
         ServerError
-            The store cannot be used, and that may be for a mistake in the settings.
+            The store cannot be used, possibly because of a mistake in the settings.
         """
         failure = store_failure(self.job_settings) if self.identity.pool_id else None
         if failure is not None and not self._is_outage_of_store(failure):
@@ -183,15 +183,15 @@ class Worker:
             wait_for_places(self.job_settings, self.connection, store=True, longest=STORE_PATIENCE_SECONDS)
         except ServerError:
             self.report.ended_by = (
-                f"no store for {STORE_PATIENCE_SECONDS:g} s; the pool's next worker reads the settings anew"
+                f"no store for {STORE_PATIENCE_SECONDS:g} s; the pool's next worker reads the settings again"
             )
             raise Interrupted from None
 
     def _is_outage_of_store(self, failure: ServerError) -> bool:
-        """Return whether a store that cannot be used could be, when the pool began: then it is worth waiting for.
+        """Return whether a store that cannot be used now was usable when the pool began: then it is worth waiting for.
 
-        On one machine the pool itself has used it before it started a worker. Of the tasks of a Slurm array the first
-        one that finds it writes its worker's row.
+        On one machine, the pool itself has used it before it started a worker. In a Slurm array, the first task that
+        finds it writes its worker's row.
         """
         if not isinstance(failure, StoreUnavailableError):
             return False
@@ -199,9 +199,9 @@ class Worker:
         return self._surviving(lambda: records.could_begin(self.identity.pool_id))
 
     def _limit_waits(self) -> None:
-        """Let neither side of the connection wait for the other for hours, when a host or the network is gone.
+        """Keep both sides of the connection from waiting for hours for each other when a host or the network is gone.
 
-        The server gives up a connection that is idle: otherwise it would keep the locks of a dead host's transaction.
+        The server closes an idle connection: otherwise it would keep the locks of a dead host's transaction.
         """
         self.connection.conn_info.update(read_timeout=ANSWER_SECONDS, write_timeout=ANSWER_SECONDS)
         if self.connection.init_fun is None:
@@ -209,9 +209,9 @@ class Worker:
         self.connection.connect()
 
     def _say_goodbye(self, defect: str | None) -> None:
-        """Save the last state of an interrupted training, give back what is held, and say so in the tables.
+        """Save the last state of an interrupted training, give back the jobs, and record this in the tables.
 
-        After a defect of the worker the attempt is counted, so that a job that causes it is not begun for ever.
+        After a bug in the worker the attempt is counted, so that a job that causes it is not started forever.
         """
         if self.runner.job is not None and self.runner.job.lease not in self.heartbeat.lost:
             # In a thread, because a store that hangs must not keep the job from being given back.
@@ -238,7 +238,7 @@ class Worker:
             connection.close()
             if released and self.runner.job is not None:
                 logger.info("%s: free again; %s", self.runner.description, self.runner.job.monitor.what_is_kept)
-        except Exception as error:  # nothing more can be done: the lease runs out
+        except Exception as error:  # nothing more can be done; the lease will run out
             logger.warning("the job could not be given back (%s); it is free when the lease has run out", error)
 
     def _retry(self) -> None:
@@ -258,12 +258,12 @@ class Worker:
                 return
 
     def _deliver_spool(self) -> None:
-        """Store first what an earlier worker on this machine has computed and could not store."""
+        """First store what an earlier worker on this machine has computed and could not store."""
         by_name = {queue.table.table_name: queue for queue in self.claimer.queue.tables}
         try:
             entries = self.job_settings.spool.entries(self.schema)
         except ServerError as error:
-            logger.warning("whether results were computed before cannot be told, so none is delivered: %s", error)
+            logger.warning("earlier results on this machine cannot be read, so none are delivered: %s", error)
             return
         for table_name, each in entries:
             queue = by_name.get(table_name)

@@ -1,4 +1,4 @@
-"""A worker waits while the server or the store is away."""
+"""Lets a worker wait while the server or the store is away."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 def wait_for_places(settings: JobSettings, connection: Any, *, store: bool, longest: float = math.inf) -> bool:
-    """Return when the server and, with ``store``, the store can be used; wait with growing pauses, without an end.
+    """Return when the server and, with ``store``, the store can be used; wait indefinitely, with growing pauses.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def wait_for_places(settings: JobSettings, connection: Any, *, store: bool, long
     Returns
     -------
     bool
-        Whether there was anything to wait for.
+        Whether it had to wait.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def wait_for_places(settings: JobSettings, connection: Any, *, store: bool, long
 
 
 def surviving(settings: JobSettings, connection: Any, step: Callable[[], Result]) -> Result:
-    """Return what a step on the database returns, however long the server is away in between."""
+    """Return the result of a step on the database, however long the server is away meanwhile."""
     delay = 1.0
     while True:
         try:
@@ -83,7 +83,7 @@ def _problem(settings: JobSettings, connection: Any, store: bool) -> str | None:
 
 
 def store_failure(settings: JobSettings) -> ServerError | None:
-    """Return why the store cannot be used, or None if it can, and is the one that the models are in."""
+    """Return why the store cannot be used; None if it can, and is the one with the models."""
     try:
         check_store(settings.storage)
         settings.store.check_identity()

@@ -1,7 +1,7 @@
-"""How a worker tells its supervisor that it could begin: one byte through a pipe.
+"""Tells a worker's supervisor that the worker could begin: one byte through a pipe.
 
-What ends a worker after that is no mistake in the settings, with which it could never have begun. The supervisor can
-read the byte also after the worker's death, and needs no database for it.
+What ends a worker after that is not a mistake in the settings, which would have kept it from beginning. The supervisor
+can read the byte even after the worker's death, and needs no database for it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ VARIABLE = "DECEMBER_READY_FD"  # in the environment of a worker: its end of the
 
 
 def tell_supervisor() -> None:
-    """Say that this worker could begin, if it has a supervisor that wants to know; called again, nothing happens."""
+    """Report that this worker could begin, if it has a supervisor that listens; further calls do nothing."""
     number = os.environ.pop(VARIABLE, "")
     if number.isdecimal():
-        with suppress(OSError):  # the supervisor is gone
+        with suppress(OSError):  # the supervisor has ended
             os.write(int(number), b"1")
         with suppress(OSError):
             os.close(int(number))
@@ -30,16 +30,16 @@ class Listener:
         os.set_blocking(self._reading, False)
 
     def was_told(self) -> bool:
-        """Return whether the worker has said that it could begin, since the last time that this was asked."""
+        """Return whether the worker has reported that it could begin since the last call."""
         try:
             return bool(os.read(self._reading, 1))
         except BlockingIOError:
             return False
 
     def hand_over(self) -> None:
-        """Close the end that the worker has now."""
+        """Close the worker's end."""
         os.close(self.writing)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         os.close(self._reading)

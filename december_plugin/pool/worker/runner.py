@@ -32,7 +32,7 @@ from december_plugin.training.tensorboard import TensorBoardMonitor, run_name
 logger = logging.getLogger(__name__)
 
 MAX_RETRIES = 5  # of a job that fails although server and store answer again
-CROWDED_PAUSES = (10.0, 30.0, 60.0, 120.0, 300.0)  # before a job is tried again for which a GPU had no memory left (s)
+CROWDED_PAUSES = (10.0, 30.0, 60.0, 120.0, 300.0)  # before a job that found no GPU memory is retried (s)
 
 
 class JobRunner:
@@ -47,16 +47,16 @@ class JobRunner:
     describe
         Puts a job, given as a table's name and a key, into words; what it raises fails the job.
     report
-        What is done and what failed is counted there.
+        Counts finished and failed jobs.
     log_folder
         For the logs of jobs.
     tensorboard
-        For the curves of trainings, each in a folder in it; None writes none.
+        For the curves of trainings, each in its own folder there; None writes none.
 
     Attributes
     ----------
     job
-        The one in work; None for none. It stays after an interruption.
+        The current one, or None. It stays after an interruption.
     description
         The same in words.
     """
@@ -85,12 +85,12 @@ class JobRunner:
         claimed
             The job, which has begun.
         following
-            The one that comes after it: it begins in the transaction that stores the result.
+            The next one, which begins in the transaction that stores the result.
 
         Raises
         ------
         DeviceBrokenError
-            The GPU cannot be used (any more).
+            The GPU cannot be used, or no longer.
         """
         start = time.monotonic()
         table, key, lease = claimed.table, claimed.key, claimed.lease
@@ -112,7 +112,7 @@ class JobRunner:
             elif isinstance(error, LeaseLostError):
                 logger.warning("%s: %s", self.description, error)
             elif (failure := self.settings.state.gpu.failure(error)) is not None:
-                # No failure of the job, which another GPU may do: counted as the death of this worker, or not at all.
+                # Not the job's failure, as another GPU may do it: it counts as this worker's death, or not at all.
                 job_logger.error("%s", redacted("".join(traceback.format_exception(error))))
                 raise failure
             else:
@@ -142,7 +142,7 @@ class JobRunner:
     def _done(self, name: str, job: WorkerJob, seconds: float) -> None:
         # Not in the job's log: trivial jobs have none.
         what = "delivered from the spool" if job.came_from_spool else "done"
-        # The table and the time for who folds what takes no time (see december_plugin.cli.commands.worker).
+        # Table and time, with which quick jobs are summarised (see december_plugin.cli.commands.worker).
         logger.info("%s: %s in %.1f s", self.description, what, seconds, extra={"finished": (name, seconds)})
         self.report.computed[name] = self.report.computed.get(name, 0) + 1
         self.settings.state.n_done += 1
@@ -166,7 +166,7 @@ class JobRunner:
         self.settings.state.n_failed += 1
 
     def _compute(self, table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
-        """Populate one key; return the error that it failed with, None if it is stored."""
+        """Populate one key; return the error if it failed, None if it is stored."""
         retries = 0
         while True:
             error = self._populate_on_gpu(table, key, job)
@@ -183,7 +183,7 @@ class JobRunner:
                 return None if job.ended else job.lost()
 
     def _populate_on_gpu(self, table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
-        """Populate one key; wait for memory of the GPU that others have taken, and explain its lack."""
+        """Populate one key; wait for GPU memory that others have taken, and explain a lack of it."""
         state = self.settings.state
         state.gpu = state.gpu.prepare(type(table).__name__)
         for pause in (*CROWDED_PAUSES, None):
@@ -200,11 +200,11 @@ class JobRunner:
         return explained
 
     def _wait_for_memory(self, problem: BaseException, pause: float, job: WorkerJob) -> bool:
-        """Wait (s) before a job is tried again for which others had left too little memory; False if it was lost."""
+        """Wait (s) before retrying a job to which others left too little memory; return False if the job was lost."""
         state, before = self.settings.state, self.settings.state.state
         logger.warning("%s: %s; it is tried again in %g s", self.description, problem, pause)
         leave_transaction(self.connection)
-        job.monitor.flush()  # so that it goes on from where it was
+        job.monitor.flush()  # so that it continues from where it was
         state.state, state.detail = "waiting", str(problem)
         self.settings.heartbeat.beat_soon()
         time.sleep(pause)
@@ -213,7 +213,7 @@ class JobRunner:
         return self.surviving(lambda: self.settings.leases.is_held(self.connection, job.lease))
 
     def _populate(self, table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
-        # The reservation is this worker's own: DataJoint's would turn every interruption into a failure.
+        # This worker makes the reservation itself: DataJoint would turn every interruption into a failure.
         job.ended = job.began_next = False
         try:
             with use_job(job), self._monitor(type(table).__name__, key, job) as monitor, monitored(monitor):
@@ -264,6 +264,6 @@ class JobRunner:
 
 def _nothing_inserted(name: str) -> DecemberError:
     return DecemberError(
-        f"the make of {name} ended without an error and inserted nothing, so that this job would be begun for ever. It "
-        "must insert its key, or raise an error; `december jobs ignore` takes a job out of the queue."
+        f"{name}.make() finished without inserting a row, so this job would be retried forever. It must insert its "
+        "key, or raise an error; `december jobs ignore` takes a job out of the queue."
     )

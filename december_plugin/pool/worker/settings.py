@@ -1,4 +1,4 @@
-"""What a worker is asked to do, and what it has done."""
+"""Settings of a worker, and the report of what it has done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """How a worker works.
+    """Settings of a worker: which tables it fills, for how long, and how it saves its work.
 
     Attributes
     ----------
@@ -17,7 +17,7 @@ class WorkerSettings:
     checkpoint_every
         Epochs between two checkpoints of a training.
     max_attempts
-        A job that killed its worker this many times without a new checkpoint is not begun again.
+        A job that killed its worker this many times without a new checkpoint is not started again.
     only, skip
         Tables to fill, see :func:`december_plugin.pool.jobs.queue.choose_tables`.
     poll
@@ -25,7 +25,7 @@ class WorkerSettings:
     idle_exit
         End after this time without work (s).
     max_time
-        End after this time; a job in work is checkpointed and given back (s).
+        End after this time; the current job is checkpointed and given back (s).
     retry
         Forget earlier failures first.
     data_cache
@@ -34,7 +34,7 @@ class WorkerSettings:
     log_folder
         Where the logs of jobs go; None is ``logs`` in the folder of december.
     tensorboard
-        Where the curves of trainings go, as TensorBoard's event files; None writes none.
+        Where the curves of trainings go, as TensorBoard event files; None writes none.
 
     See Also
     --------

@@ -27,24 +27,24 @@ def spool_folder() -> Path:
 
 
 class Spool:
-    """Results of jobs, one file each, which only the user can read.
+    """Results of jobs, one file each, readable only by the user.
 
     Parameters
     ----------
     folder
-        Where they are kept; made when it is needed. By default :func:`spool_folder`.
+        Where they are kept; created when needed. By default :func:`spool_folder`.
     """
 
     def __init__(self, folder: Path | None = None):
         self.folder = Path(folder) if folder is not None else spool_folder()
 
     def put(self, schema: str, table_name: str, key_hash: str, payload: bytes) -> None:
-        """Keep the result of a job; an earlier one is replaced.
+        """Keep the result of a job, replacing an earlier one.
 
         Raises
         ------
         StoreUnavailableError
-            The folder cannot be written: full, read-only, not allowed. An earlier result is as it was.
+            The folder cannot be written: full, read-only, not allowed. An earlier result is unchanged.
         """
         path = self._path(schema, table_name, key_hash)
         with self._errors():
@@ -55,7 +55,7 @@ class Spool:
     def get(self, schema: str, table_name: str, key_hash: str) -> bytes | None:
         """Return the result of a job, or None if there is none.
 
-        One that is damaged is moved to the folder ``damaged``, with a warning, and None is returned.
+        A damaged one is moved to the folder ``damaged``, with a warning, and None is returned.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Spool:
                 return None
 
     def set_aside(self, schema: str, table_name: str, key_hash: str) -> Path:
-        """Move a result that is of no use to the folder ``damaged``; return where it is.
+        """Move an unusable result to the folder ``damaged``; return its path.
 
         Raises
         ------
@@ -120,11 +120,11 @@ class Spool:
             return [(table_name, key_hash) for _, table_name, key_hash in sorted(found)]
 
     def waiting(self) -> list[Path]:
-        """Return the files of all results, of whatever schema."""
+        """Return the files of all results, in any schema."""
         return [path for path in self.folder.glob("[!.]*/*/*") if not path.name.startswith(".")]
 
     def unfinished(self) -> Iterator[Path]:
-        """Yield the files that were begun and never completed; their writer may still be at it."""
+        """Yield incomplete files; they may still be being written."""
         yield from self.folder.glob(f"*/*/.*{UNFINISHED}")
 
     def _path(self, schema: str, table_name: str, key_hash: str) -> Path:
@@ -154,5 +154,5 @@ class Spool:
 
 
 def _magic(schema: str, table_name: str, key_hash: str) -> bytes:
-    # A result that was copied to another job's place is no result of that job.
+    # A result that was copied to another job's place is not a result of that job.
     return f"{_MAGIC} {schema} {table_name} {key_hash}\n".encode()

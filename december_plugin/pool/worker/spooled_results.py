@@ -1,4 +1,4 @@
-"""Finished results in the spool: as bytes that are read without running any code, and what becomes of them."""
+"""Finished results in the spool: converted to bytes that are read without running code, kept, read and removed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def result_to_bytes(result: tuple[Any, ...]) -> bytes:
     Parameters
     ----------
     result
-        Made of what a DataJoint blob holds, and of tensors on the CPU.
+        Made of values that a DataJoint blob can hold, and of tensors on the CPU.
     """
     tensors: list[torch.Tensor] = []
     values = blob.pack(_without_tensors(tuple(result), tensors), compress=False)
@@ -61,17 +61,17 @@ def _with_tensors(value: Any, tensors: list[torch.Tensor]) -> Any:
 
 
 def spooled_result(settings: JobSettings, table_name: str, job_hash: str) -> tuple[Any, ...] | None:
-    """Return key and result that are kept for a job, or None; what cannot be read is moved aside, with a warning."""
+    """Return the key and result that are kept for a job, or None; unreadable ones are moved aside, with a warning."""
     try:
         payload = settings.spool.get(settings.schema, table_name, job_hash)
     except ServerError as error:
-        logger.warning("whether the result was computed before cannot be told, so it is computed: %s", error)
+        logger.warning("the spool cannot be read, so the result is computed even if it was before: %s", error)
         return None
     if payload is None:
         return None
     try:
         return result_from_bytes(payload)
-    except Exception as error:  # whole, but of another release, say
+    except Exception as error:  # intact, but of another release, for example
         set_result_aside(settings, table_name, job_hash, reason=f"it cannot be read ({type(error).__name__}: {error})")
         return None
 
@@ -85,10 +85,10 @@ def forget_result(settings: JobSettings, table_name: str, job_hash: str) -> None
 
 
 def set_result_aside(settings: JobSettings, table_name: str, job_hash: str, *, reason: str) -> None:
-    """Move a result that is of no use out of the spool, with a warning that says where it is now and why."""
+    """Move an unusable result out of the spool, with a warning that says where it is now and why."""
     try:
         aside = settings.spool.set_aside(settings.schema, table_name, job_hash)
     except ServerError as error:
-        logger.warning("the finished result of %s %s is of no use: %s. %s", table_name, job_hash[:8], reason, error)
+        logger.warning("the finished result of %s %s cannot be used: %s. %s", table_name, job_hash[:8], reason, error)
     else:
         logger.warning("the finished result of %s %s is now %s: %s", table_name, job_hash[:8], aside, reason)

@@ -364,8 +364,8 @@ def test_workers_that_lose_it_fail_no_job_and_the_next_ones_use_the_next_daemon(
     )
     assert stage.said("the MPS of the GPU 0 has died")
     assert stage.said(
-        "ended with code 76 (it has lost MPS, through which it used the GPU): no failure of its job, which is free "
-        "again; the next one starts in 1 s"
+        "ended with code 76 (it has lost MPS, through which it used the GPU): not counted as a failure of its job, "
+        "which is free again; the next one starts in 1 s"
     )
     assert (stage.database.dead, len(stage.database.given_back)) == ([], 1)
     assert len(stage.started()) == 3

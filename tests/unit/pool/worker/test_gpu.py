@@ -121,8 +121,8 @@ def test_a_gpu_that_cuda_does_not_find_is_no_reason_to_train_on_the_processor(mo
 @pytest.mark.parametrize(
     ("version", "has_driver", "why"),
     [
-        (None, True, r"this torch \(.*\) is built without CUDA. Install a build with it"),
-        ("12.8", False, "there is no libcuda.so.1. Install NVIDIA's driver, or let the container have it"),
+        (None, True, r"this torch \(.*\) was built without CUDA. Install a build with CUDA"),
+        ("12.8", False, "libcuda.so.1 is missing. Install NVIDIA's driver, or make it available in the container"),
     ],
 )
 def test_a_machine_on_which_torch_can_use_no_gpu(monkeypatch, caplog, version, has_driver, why):
@@ -168,7 +168,7 @@ def test_most_errors_are_the_jobs_own(error):
 def test_after_an_error_of_cuda_the_process_has_no_gpu_any_more(error):
     failure = given().failure(error)
     assert type(failure) is DeviceBrokenError
-    assert str(failure) == f"the GPU cannot be used any more by this process: {error}"
+    assert str(failure) == f"this process can no longer use the GPU: {error}"
     under_mps = given(uses_mps=True).failure(error)
     assert str(under_mps).endswith("a fault of one worker is reported to all that share the GPU: it may be another's.")
 
@@ -264,8 +264,8 @@ def test_a_job_that_is_too_large_is_told_with_the_model_and_what_to_do():
     )
     use = MemoryUse(80 * GIBIBYTE, 0, 80 * GIBIBYTE, 20 * GIBIBYTE)
     assert str(given(name="").explained(error, use, {})) == (
-        "the GPU ran out of memory for a job: the GPU has 80.0 GiB, of which processes outside of this pool, or of "
-        "another, have 60.0 GiB. `nvidia-smi` names them. End them or choose another GPU with --gpus, then `december "
+        "the GPU ran out of memory for a job: the GPU has 80.0 GiB, of which processes outside this pool, or of "
+        "another, use 60.0 GiB. `nvidia-smi` names them. End them or choose another GPU with --gpus, then `december "
         "jobs retry`."
     )
     assert "use a smaller model. CUDA out of memory. Tried to" in str(given().explained(error, None, {}))

@@ -206,10 +206,10 @@ def test_what_passes_and_what_is_the_jobs_own_failure(error, passes):
 def test_what_is_kept_of_an_interrupted_job_is_said(tmp_path, clock):
     first = Training(tmp_path, every=100, clock=clock)
     assert first.monitor.load() is None
-    assert first.monitor.what_is_kept == "nothing of it is saved, the next worker begins it anew"
+    assert first.monitor.what_is_kept == "nothing of it is saved, so the next worker starts it over"
     first.run(14)
     first.monitor.flush()
-    assert first.monitor.what_is_kept == "saved after epoch 14, from where the next worker goes on"
+    assert first.monitor.what_is_kept == "saved after epoch 14, from which the next worker continues"
     second = Training(tmp_path, attempt=2, clock=clock)
     assert second.monitor.load() is not None
-    assert second.monitor.what_is_kept == "the next worker goes on from the checkpoint that this one went on from"
+    assert second.monitor.what_is_kept == "the next worker continues from the checkpoint that this one started from"

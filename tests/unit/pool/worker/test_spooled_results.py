@@ -120,6 +120,6 @@ def test_words_for_tables_of_any_character_set():
 def test_a_spool_that_cannot_be_used_costs_the_safety_and_not_the_job(settings, tmp_path, caplog):
     settings.spool.folder.write_text("a file in the folder's place")
     assert job(settings).finished_result() is None
-    assert "so it is computed: The folder" in caplog.text
+    assert "so the result is computed even if it was before: The folder" in caplog.text
     job(settings).keep_result(({"score": 0.5},))
     assert "the result could not be kept on this machine until it is stored" in caplog.text
