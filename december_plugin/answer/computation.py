@@ -1,7 +1,6 @@
 """What a study computes: every clustering of every model, how models agree, and how they agree on surrogates.
 
-The work is cut into tasks that do not depend on each other, each with its own seed: their number of processes changes
-nothing.
+The work is cut into independent tasks, each with its own seed, so results do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class Comparison:
 
 @dataclass(eq=False)
 class Computation:
-    """What was computed.
+    """The results of a study.
 
     Attributes
     ----------
@@ -75,7 +74,7 @@ class Computation:
     null
         Method and K to the comparison with surrogates; empty without a null.
     failed
-        Method and K to the reason why there is no clustering: a method that finds the number of clusters found none in
+        Method and K to the reason for a missing clustering: a method that finds the number of clusters found none in
         one of the models.
     """
 
@@ -87,7 +86,7 @@ class Computation:
     def count_of(self, method: str, count: int) -> int:
         """Return the number of clusters that a configuration is called by: where it was found, the median over models.
 
-        Of two in the middle it is the smaller one, so that it has one place among the others.
+        It is the smaller one of two in the middle, so that every configuration has one place.
         """
         if count != FOUND:
             return count
@@ -107,7 +106,7 @@ class Computation:
         return pd.DataFrame(rows)
 
     def models(self, models: StudiedModels) -> pd.DataFrame:
-        """Return one row per configuration and model: what came out of the clustering, and the criteria for K."""
+        """Return one row per configuration and model: the outcome of the clustering, and the criteria for K."""
         rows = []
         for (method, count), found in self.clusterings.items():
             for name, clusters, quality in zip(models.names, found, self.quality[method, count], strict=True):
@@ -122,7 +121,7 @@ class Computation:
 
 
 def n_clusterings(models: StudiedModels, settings: StudySettings) -> int:
-    """Return how many clusterings a study takes, those of surrogates included."""
+    """Return how many clusterings a study takes, including those of surrogates."""
     n_found = len(models) * len(settings.configurations)
     if len(models) > 1:
         return n_found * (1 + settings.null_draws)
@@ -130,7 +129,7 @@ def n_clusterings(models: StudiedModels, settings: StudySettings) -> int:
 
 
 def has_stability_null(models: StudiedModels, settings: StudySettings) -> bool:
-    """Return whether a study resamples surrogates: of a single model, and unless it has too many neurons."""
+    """Return whether a study resamples surrogates: only for a single model without too many neurons."""
     return len(models) == 1 and settings.null_draws > 0 and len(models.common) <= MOST_RESAMPLED
 
 
@@ -142,7 +141,7 @@ def compute(models: StudiedModels, settings: StudySettings, told: Told = lambda 
     models, settings
         Of the study.
     told
-        Is told after every task: what is being computed, and how many clusterings have been added.
+        Called after every task with what is being computed, and the number of clusterings that were added.
 
     Raises
     ------
@@ -276,7 +275,7 @@ def _resampled_surrogate(
 def _clustered(
     vectors: npt.NDArray[np.float64], method: str, count: int, settings: StudySettings
 ) -> tuple[PostHocClustering, ClusterQuality] | str:
-    """Return a clustering and its quality, or why there is none."""
+    """Return a clustering and its quality, or the reason for a missing one."""
     own = settings.methods[method]
     with _few_threads(vectors):
         try:
@@ -317,7 +316,7 @@ def _n_clusters(clusters: PostHocClustering) -> int:
 
 @contextmanager
 def _few_threads(vectors: npt.NDArray[Any]) -> Iterator[None]:
-    """Compute with one thread where there are few numbers: threads would wait for each other after every small step."""
+    """Use one thread for small arrays, for which threads would wait for each other after every step."""
     import torch
     from threadpoolctl import threadpool_limits
 

@@ -28,11 +28,11 @@ class StudyData:
     pairs
         One row per method, K and pair of models ``model_a``, ``model_b``: all measures of their agreement.
     nulls
-        The agreement beside that of surrogates without clusters: ``null_mean``, ``null_sd``, ``null_low``,
+        The agreement, and that of surrogates without clusters: ``null_mean``, ``null_sd``, ``null_low``,
         ``null_high`` (95 % of the draws), ``n_draws``, one-sided ``p_value`` and ``valleys_p_value``, ...; no rows
         without a null.
     counts
-        The criteria for K side by side, as :func:`december_plugin.results.cluster_count_table` has them.
+        The criteria for K, as :func:`december_plugin.results.cluster_count_table` returns them.
     choices
         Which K each criterion picks, and whether they agree, one row per method.
     similarity
@@ -49,7 +49,7 @@ class StudyData:
         One row per method, K and model: ``n_clusters_found``, ``n_without_cluster`` neurons, convergence, and the
         criteria of this model.
     settings
-        What was asked for.
+        The settings of the study.
     frames
         Makes further frames.
     shown

@@ -1,4 +1,4 @@
-"""The frames of a study, from what was computed; as :mod:`december_plugin.results` returns them from tables."""
+"""The frames of a study, like those that :mod:`december_plugin.results` returns from tables."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class StudyFrames:
         return frame
 
     def nulls(self) -> pd.DataFrame:
-        """Return the agreement beside its null; no rows without one."""
+        """Return the agreement and its null; no rows without a null."""
         rows = []
         for (method, given), null in self.computation.null.items():
             count = self.computation.count_of(method, given)
@@ -88,7 +88,7 @@ class StudyFrames:
         return frame.merge(above_null_columns(nulls, KEY), on=list(KEY), how="left")
 
     def similarity(self) -> pd.DataFrame:
-        """Return how similar the embeddings of every pair of models are; no rows of a single model."""
+        """Return how similar the embeddings of every pair of models are; no rows for a single model."""
         rows = []
         names, vectors = self.models.names, self.models.vectors
         for a, b in itertools.combinations(range(len(self.models)), 2):
@@ -101,7 +101,7 @@ class StudyFrames:
         return pd.DataFrame(rows, columns=["model_a", "model_b", *SIMILARITIES])
 
     def consensus(self) -> pd.DataFrame:
-        """Return how much the models of every configuration share; no rows of a single model."""
+        """Return how much the models of every configuration share; no rows for a single model."""
         rows = []
         for method, count in self._keys(self._configurations()) if len(self.models) > 1 else ():
             partition = self.partition(method, count)
@@ -133,7 +133,7 @@ class StudyFrames:
         return consensus_partition(self._of_common([each.labels for each in self.clusterings_of(method, n_clusters)]))
 
     def clusterings_of(self, method: str, n_clusters: int) -> list[PostHocClustering]:
-        """Return the clustering of every model; where the method finds their number, whatever ``n_clusters`` is."""
+        """Return the clustering of every model; ``n_clusters`` is ignored if the method finds it."""
         return self.computation.clusterings[self._configuration(method, n_clusters)]
 
     def labels(self, method: str, n_clusters: int) -> pd.DataFrame:

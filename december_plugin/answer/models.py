@@ -22,7 +22,7 @@ from december_plugin.imports.readouts import of_matrix, read_readouts, units_of_
 from december_plugin.imports.units import Units, read_units, units_of_mapping
 from december_plugin.text.array_repr import ArrayRepr
 
-SESSION = "all"  # of neurons of which no session is said
+SESSION = "all"  # of neurons without a session
 FEWEST_NEURONS = 3  # a null cannot be drawn of fewer
 
 
@@ -37,13 +37,13 @@ class StudiedModels(ArrayRepr):
     vectors
         For each model its neurons in the space of the study, (n, D) float64; D may differ.
     rows
-        For each model which of the N neurons these are, (n,), ascending: all, unless some are left out.
+        For each model, which of the N neurons these are, (n,), ascending: all, unless some are left out.
     ids
-        Who the N neurons are.
+        Identities of the N neurons.
     given
         Position of every neuron among the rows of arrays that were given with the models, such as known types, (N,).
     from_recording
-        Whether unit ids are known, and not positions alone.
+        Whether unit ids are known, and not only positions.
     sources
         Where each model comes from, in words.
     """
@@ -71,11 +71,11 @@ class StudiedModels(ArrayRepr):
 
     @property
     def common(self) -> npt.NDArray[np.int64]:
-        """Which of the N neurons no model leaves out, ascending."""
+        """Positions, ascending, of the N neurons that no model leaves out."""
         return self.shared(*range(len(self)))
 
     def shared(self, *models: int) -> npt.NDArray[np.int64]:
-        """Return which of the N neurons none of these models, by position, leaves out, ascending."""
+        """Return the N neurons' positions, ascending, that none of these models (by position) leaves out."""
         return reduce(np.intersect1d, [self.rows[at] for at in models])
 
     def places(self, model: int, neurons: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -120,7 +120,7 @@ def read_models(
     Raises
     ------
     SettingsError
-        If there is no model, names are not one per model or not distinct, or units are given in a way that is unclear.
+        If there are no models, names are not distinct or not one per model, or units are ambiguous.
     EmbeddingError
         If a model cannot be read, models cannot be of the same neurons, or a covariance is missing or does not fit.
     """
@@ -170,7 +170,7 @@ def read_models(
 
 
 def listed_models(models: Any) -> dict[Any, Any]:
-    """Return models by name, or by position where they have none; one model may stand by itself."""
+    """Return models by name, or by position if they have none; a single model needs no list."""
     if _is_one(models):
         models = [models]
     found = dict(models) if isinstance(models, Mapping) else dict(enumerate(models if _is_many(models) else ()))
@@ -184,7 +184,7 @@ def listed_models(models: Any) -> dict[Any, Any]:
 
 
 def _check_distinct(models: Mapping[Any, Any]) -> None:
-    """Raise a :class:`SettingsError` if a file is given twice: a model agrees with itself in everything."""
+    """Raise a :class:`SettingsError` if a file is given twice: a model always agrees with itself."""
     files = [Path(model).resolve() for model in models.values() if isinstance(model, (str, Path))]
     repeated = [path for path in files if files.count(path) > 1]
     if repeated:
@@ -231,7 +231,7 @@ def model_names(models: Mapping[Any, Any], names: Any = None) -> tuple[str, ...]
 
 
 def _file_names(models: Sequence[Any]) -> list[str]:
-    """Return the names of the models' files, with as many folders as make them distinct."""
+    """Return the names of the models' files, with enough folders to make them distinct."""
     paths = [Path(model) if isinstance(model, (str, Path)) else None for model in models]
     for depth in range(1, max((len(path.parts) for path in paths if path), default=0) + 1):
         found = [
@@ -244,7 +244,7 @@ def _file_names(models: Sequence[Any]) -> list[str]:
 
 
 def read_given_units(sessions: Any, unit_ids: Any) -> Units | None:
-    """Return who the rows of arrays are, as far as that was given; None where it was not, or by session."""
+    """Return the neurons of the rows of arrays if they were given, or by session; else None."""
     if isinstance(unit_ids, Mapping):
         if sessions is not None:
             raise SettingsError("unit_ids names the sessions itself; leave sessions out.", setting="sessions")
@@ -322,14 +322,14 @@ def _positions(ids: NeuronIds, units: Units | None) -> npt.NDArray[np.int64]:
 
 
 def _own(values: Any, at: int) -> Any:
-    """Return what belongs to one model: of a sequence its entry, everything else is for all."""
+    """Return what belongs to one model: its entry of a sequence; anything else is for all models."""
     return values[at] if isinstance(values, (list, tuple)) else values
 
 
 def _found_covariances(
     models: Mapping[Any, Any], names: Sequence[str], *, covariances: Any, batches: Any, seed: int
 ) -> list[Any]:
-    """Return the feature covariance of every model: those that were given, or computed from stimuli."""
+    """Return the feature covariance of every model: the given one, or one computed from stimuli."""
     if covariances is not None:
         return _listed_covariances(covariances, models, names)
     if batches is None:

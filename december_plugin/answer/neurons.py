@@ -1,4 +1,4 @@
-"""What is known of the neurons of a study beside their models: types and test correlations."""
+"""What is known about the neurons of a study apart from their models: types and test correlations."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ CORRELATION_COLUMN = "test_correlation"
 
 @dataclass(frozen=True, eq=False)
 class KnownNeurons:
-    """What is known of the neurons.
+    """What is known about the neurons.
 
     Attributes
     ----------
     types
         Type of every neuron, (N,) object, None where it is unknown; None without types.
     types_name
-        What they are called.
+        Name of the set of types.
     test_correlations
-        For every model those of its neurons, (models, N); None if they are not given.
+        Test correlations of the neurons of every model, (models, N); None if not given.
     """
 
     types: npt.NDArray[np.object_] | None
@@ -42,7 +42,7 @@ class KnownNeurons:
 
     @property
     def n_types(self) -> int | None:
-        """How many types there are; None without types."""
+        """Number of types; None without types."""
         return None if self.types is None else len({name for name in self.types if name is not None})
 
     def model_correlations(self) -> npt.NDArray[np.float64]:
@@ -62,7 +62,7 @@ class KnownNeurons:
 
 
 def known_neurons(models: StudiedModels, *, types: Any = None, test_correlations: Any = None) -> KnownNeurons:
-    """Return what is known of the neurons, in their order; the arguments are those of ``study_readouts``.
+    """Return what is known about the neurons, in their order; the arguments are those of ``study_readouts``.
 
     Raises
     ------

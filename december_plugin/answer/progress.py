@@ -1,4 +1,4 @@
-"""How far a study has come, as one line of the terminal."""
+"""The progress of a study, as one line of the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REFRESH = 0.2  # seconds between two lines, at least
 
 
 class ProgressLine:
-    """Writes how far a study is, over and over on one line of standard error.
+    """Writes the progress of a study, repeatedly on one line of standard error.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class ProgressLine:
         self.written = -REFRESH
 
     def __call__(self, what: str, n: int) -> None:
-        """Note that so many more clusterings are done, and say what is being computed."""
+        """Add to the number of finished clusterings, and write what is being computed."""
         self.done += n
         now = time.monotonic() - self.began
         if now - self.written >= REFRESH or self.done >= self.total:
@@ -52,7 +52,7 @@ class ProgressLine:
 def reported(
     progress: bool | Callable[[str, int, int], None] | None, total: int
 ) -> Iterator[Callable[[str, int], None]]:
-    """Yield what is told, after every task, what is being computed and how many clusterings it has added.
+    """Yield a function to call after every task with what is being computed, and the clusterings that were added.
 
     Parameters
     ----------

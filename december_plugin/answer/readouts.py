@@ -1,4 +1,4 @@
-"""From readout vectors of models that exist to an answer, in one call and without a database."""
+"""From readout vectors of existing models to an answer, in one call and without a database."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def study_readouts(
     progress: bool | Callable[[str, int, int], None] | None = None,
     report: str | Path | None = None,
 ) -> Study:
-    """Ask whether the neurons of models that exist fall into types: cluster each model, and compare them.
+    """Ask whether the neurons of existing models fall into types: cluster each model, and compare them.
 
-    Every model is clustered by every method at every number of clusters. Then: do models agree, more than on surrogates
-    that have no clusters? Do criteria pick a number of clusters? Which neurons keep their cluster in all models? It is
-    what the tables hold after a sweep, computed by the same functions, without a database and without a GPU.
+    Every model is clustered by every method at every number of clusters. Then: do models agree more than on surrogates
+    without clusters? Do criteria pick a number of clusters? Which neurons keep their cluster in all models? The results
+    are those of a sweep in the tables, computed by the same functions, without a database and without a GPU.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def study_readouts(
         Models of the same neurons: a list, or a mapping of names to them. A model is an array (N, D), a row per neuron
         (D may differ between models); :func:`~december_plugin.embeddings.readout_embeddings`; a state dict; a path of
         one of these (``.npy``, ``.npz``, ``.csv``, ``.parquet``, ``.pth``, ``.pt``, ``.ckpt``, ``.safetensors``); or a
-        model itself, with ``readout``. A single model has criteria for the number of clusters, and no agreement.
+        model itself, with ``readout``. A single model has criteria for the number of clusters, but no agreement.
     n_clusters
         The numbers of clusters K, such as ``range(3, 21)``. Criteria for K need at least three. Left out where all
         methods find the number of clusters.
@@ -72,16 +72,16 @@ def study_readouts(
         models as K, and what each model has in ``clusterings``.
     space
         "readout": the readout vectors, whose basis training picks by chance. "functional": distances of predicted
-        drives, for which ``covariances`` or ``batches`` are needed. None: "functional" where one of these is given.
+        drives, which need ``covariances`` or ``batches``. None: "functional" if one of these is given.
     normalize
-        "l2": directions, what a neuron is tuned to; "none": how strongly it is driven, too. None: "l2" in functional
-        space, "none" otherwise.
+        "l2": only directions, what a neuron is tuned to; "none": also how strongly it is driven. None: "l2" in
+        functional space, "none" otherwise.
     covariances
         For each model the covariance (D, D) of what its readouts receive, as
         :func:`~december_plugin.embeddings.feature_covariance` returns it, or a path of it.
     batches
-        Where the models are models: stimuli from which the covariances are computed, see ``feature_covariance``; a list
-        has those of each model.
+        Stimuli from which covariances are computed if models, not weights, are given, see ``feature_covariance``; a
+        list has those of each model.
     names
         Of the models. None: keys of a mapping, else names of files, else "model 1", "model 2", ...
     sessions, unit_ids
@@ -96,15 +96,15 @@ def study_readouts(
         the order of the first model's rows. Or tables of units with a column ``test_correlation``, or paths of these or
         of ``.npy`` files (N,): one for all models, or a list with one for each.
     minimum_test_correlation
-        Only neurons with at least this test correlation are clustered, in every model its own; a neuron whose
-        correlation is unknown is left out. Models are compared over the neurons that both keep, surrogates and
-        consensus are of those that all keep. None: all neurons.
+        Only neurons with at least this test correlation are clustered, separately in every model; a neuron whose
+        correlation is unknown is left out. Models are compared over the neurons that both keep; surrogates and
+        consensus use those that all keep. None: all neurons.
     shown
         The number of clusters that the report shows one by one. None: that of the known types, else the one on which
         criteria agree, else the middle one.
     null_draws
-        Surrogates; 0 for none. The smallest p value is ``1 / (1 + null_draws)``, and most of the time goes here. With a
-        single model it is the stability of the clusters that are shown that is compared with that of surrogates.
+        Surrogates; 0 for none. The smallest p value is ``1 / (1 + null_draws)``, and they take most of the time. With a
+        single model, the stability of the clusters that are shown is compared with that of surrogates.
     null_method
         How surrogates are drawn, such as "elliptical", or "combined", the strictest: see
         :mod:`december_plugin.evaluation.null`.
@@ -116,7 +116,7 @@ def study_readouts(
         Whether the report has a t-SNE.
     progress
         True writes a line to standard error, False nothing, None a line if that is a terminal; a function is called
-        with what is being computed, the number of clusterings that are done, and of all.
+        with what is being computed, the number of finished clusterings, and of all.
     report
         Where to write the report; see :meth:`Study.write_report`.
 
@@ -128,8 +128,8 @@ def study_readouts(
     Raises
     ------
     SettingsError
-        For a setting that is not allowed, K above the number of neurons, names or unit ids that are there twice, or
-        where the report cannot be written, before anything is computed.
+        For a setting that is not allowed, K above the number of neurons, duplicate names or unit ids, or if the report
+        cannot be written; all of it before anything is computed.
     EmbeddingError
         If a model cannot be read or is not finite, models cannot be of the same neurons, a covariance is missing, not
         symmetric or of another D, or no neuron has the ``minimum_test_correlation``.
@@ -147,7 +147,7 @@ def study_readouts(
     >>> rng = np.random.default_rng(0)
     >>> types = np.repeat([0, 1, 2], 30)
     >>> tuning = 8 * rng.normal(size=(3, 6))[types] + rng.normal(size=(90, 6))
-    >>> models = [tuning @ rng.normal(size=(6, 6)) for _ in range(3)]  # each in a basis of its own
+    >>> models = [tuning @ rng.normal(size=(6, 6)) for _ in range(3)]  # each in its own basis
     >>> study = study_readouts(models, n_clusters=3, methods="kmeans", null_draws=0)
     >>> study.agreement["agreement_mean"].round(1).tolist()
     [1.0]

@@ -1,4 +1,4 @@
-"""What the report says of a study."""
+"""The report of a study: its frames and its data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _UNTRAINED: dict[str, Any] = {
 
 
 def study_analysis(study: StudyData, *, tsne: bool | None = None) -> Analysis:
-    """Return what the report is made from.
+    """Return the frames of the report.
 
     Parameters
     ----------

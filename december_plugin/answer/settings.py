@@ -1,4 +1,4 @@
-"""What a study does with the models it is given, checked."""
+"""The settings of a study, checked."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class StudySettings:
     Attributes
     ----------
     n_clusters
-        The numbers of clusters K, ascending, of methods that are given it.
+        The numbers of clusters K, ascending, of methods that take one.
     methods
-        Method to its settings, all of them.
+        Method to its complete settings.
     space
         What of a neuron is compared.
     neurons
@@ -110,12 +110,12 @@ class StudySettings:
         return finds_count(method, self.methods[method])
 
     def counts_of(self, method: str) -> tuple[int, ...]:
-        """Return the numbers of clusters with which a method clusters: 0 alone where it finds them."""
+        """Return the numbers of clusters for a method: only 0 if it finds them."""
         return (FOUND,) if self.finds_count(method) else self.n_clusters
 
     @property
     def configurations(self) -> list[tuple[str, int]]:
-        """What is compared within: every method with every number of clusters, 0 where it finds them."""
+        """Every method with every number of clusters, 0 if it finds them: models are compared within these."""
         return [(method, count) for method in self.methods for count in self.counts_of(method)]
 
     def in_words(self, method: str) -> str:
@@ -129,11 +129,11 @@ def checked_counts(n_clusters: Any, *, n_neurons: int, is_needed: bool = True) -
     Parameters
     ----------
     n_clusters
-        What is given.
+        The numbers that were given.
     n_neurons
-        That all models keep: surrogates have no others.
+        Number of neurons that all models keep, which are those of surrogates.
     is_needed
-        Whether a method is given the number of clusters; otherwise None is none at all, and nothing else is allowed.
+        Whether a method takes the number of clusters; otherwise only None is allowed, and means no number.
     """
     if not is_needed:
         if n_clusters is None:
@@ -168,7 +168,7 @@ def checked_methods(methods: Any, *, seed: int) -> dict[str, dict[str, Any]]:
     methods
         A name, several names, or a mapping of names to settings.
     seed
-        The seed of those that do not give their own.
+        The seed of methods without their own.
     """
     if isinstance(methods, str):
         methods = (methods,)

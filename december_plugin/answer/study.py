@@ -21,9 +21,9 @@ SHOWN = ("method", "n_clusters", "agreement_mean", "null_mean", "p_value", "silh
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Study(StudyData):
-    """What a study found: data frames, the answer in words, and the report.
+    """The results of a study: data frames, the answer in words, and the report.
 
-    ``print(study.summary())`` is the place to begin; :meth:`write_report` writes everything into one file.
+    Begin with ``print(study.summary())``; :meth:`write_report` writes everything into one file.
 
     See :class:`~december_plugin.answer.data.StudyData` for its frames.
 
@@ -53,7 +53,7 @@ class Study(StudyData):
         Parameters
         ----------
         method, n_clusters
-            Of the clustering; without a number where the method finds it.
+            The clustering; leave out the number if the method finds it.
 
         Returns
         -------
@@ -82,7 +82,7 @@ class Study(StudyData):
     ) -> pd.DataFrame:
         """Return how well the clusters of every model are found again in random halves of its neurons.
 
-        What can be said of a single model; less than agreement between models, as all halves share its training.
+        This also applies to a single model, but says less than agreement between models: all halves share its training.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class Study(StudyData):
 
     @cached_property
     def analysis(self) -> Analysis:
-        """What the report is made from; the t-SNE takes a while."""
+        """The frames of the report; its t-SNE takes a while."""
         from december_plugin.answer.report import study_analysis
 
         return study_analysis(self)
@@ -152,9 +152,9 @@ class Study(StudyData):
         title
             Heading of the page.
         command
-            What made it, for the record.
+            The command that made it, for the record.
         force
-            Replace a file that is no report.
+            Replace a file even if it is not a report.
 
         Returns
         -------
@@ -164,7 +164,7 @@ class Study(StudyData):
         Raises
         ------
         SettingsError
-            If it cannot be written; what was there before stays.
+            If it cannot be written; an earlier file is kept.
         """
         from december_plugin.report.render import render_report
         from december_plugin.report.writing import check_replaceable, write_report

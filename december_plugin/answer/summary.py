@@ -27,7 +27,7 @@ def study_summary(study: StudyData, found: Answer) -> str:
 
 
 def _tables(study: StudyData) -> list[str]:
-    """Return the agreement of methods that are given the number of clusters, as a table, and of those that find it."""
+    """Return the agreement: a table for methods that take the number of clusters, lines for those that find it."""
     if len(study.models) < 2:
         return ["One model: there is no agreement between models.", *_found(study)]
     given = [method for method in study.settings.methods if not study.settings.finds_count(method)]
@@ -47,7 +47,7 @@ def _cells(study: StudyData) -> dict[tuple[int, str], str]:
 
 
 def _found(study: StudyData) -> list[str]:
-    """Return, a line each, what methods found that find the number of clusters themselves."""
+    """Return a line for each method that finds the number of clusters itself."""
     cells, lines = _cells(study), []
     for (method, _), reason in study.frames.computation.failed.items():
         lines.append(f"{METHODS[method].name}: no clusters. {reason}")
@@ -65,7 +65,7 @@ def _found(study: StudyData) -> list[str]:
 
 
 def _table(study: StudyData, methods: Sequence[str]) -> str:
-    """Return a row per number of clusters, the agreement of every method and its p value in a column each."""
+    """Return a row per number of clusters, with columns for the agreement and p value of every method."""
     cells = _cells(study)
     rows = [["K", *(METHODS[method].name for method in methods)]]
     for count in study.settings.n_clusters:

@@ -32,16 +32,16 @@ def annotated_neurons(
     covariance: Callable[[int], npt.NDArray[Any] | None],
     provenance: Mapping[str, Any],
 ) -> dict[str, AnnData]:
-    """Return the neurons of each dataset, with everything that is known of each of them.
+    """Return the neurons of each dataset, with everything that is known about them.
 
     Parameters
     ----------
     frame
         Returns a table of the export by its name, and the known types as "types".
     readouts
-        Returns the readout vectors of a training, by its number; with unit ids.
+        Returns the readout vectors of a training, with unit ids, by its number.
     covariance
-        Returns its feature covariance (D, D); None if it was not computed.
+        Returns the feature covariance (D, D) of a training; None if it was not computed.
     provenance
         Where the numbers come from.
 
@@ -51,8 +51,8 @@ def annotated_neurons(
         Name of the dataset, the beginning of its hash, to its neurons. ``obs`` has ``data_key``, ``unit_id``,
         ``cluster_C`` and ``stability_C`` (consensus of configuration C), ``cluster_C_seedS``, ``type_NAME`` and
         ``test_correlation_T`` (of training T); ``obsm`` has ``readout_T`` and ``functional_T``, NaN where a model does
-        not have the neuron; ``uns`` has the tables ``configurations`` and ``trainings``, which say what the numbers C
-        and T are, and ``provenance`` as JSON. There is no ``X``.
+        not have the neuron; ``uns`` has the tables ``configurations`` and ``trainings``, which explain the numbers C
+        and T, and ``provenance`` as JSON. ``X`` is not set.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def _placed(vectors: npt.NDArray[Any], at: npt.NDArray[np.intp], n: int) -> npt.
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame as HDF5 can hold it: numbers, and texts without gaps."""
+    """Return a frame that HDF5 can hold: numbers, and texts without missing values."""
     plain = {}
     for name in frame:
         column = frame[name]
@@ -158,7 +158,7 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Known:
-    """What the tables of an export know of each neuron."""
+    """What the tables of an export know about each neuron."""
 
     def __init__(self, frames: Mapping[str, pd.DataFrame]):
         self._frames = frames

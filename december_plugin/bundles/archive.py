@@ -33,14 +33,14 @@ class BundleError(DecemberError, ValueError):
 
 @dataclass
 class Manifest:
-    """What a bundle has, as in its file :data:`MANIFEST`.
+    """What a bundle contains, as in its file :data:`MANIFEST`.
 
     Attributes
     ----------
     made
         When it was made, UTC.
     version
-        Of december, that made it.
+        Version of december that made it.
     models
         Whether the weights of the models are in it.
     files
@@ -58,7 +58,7 @@ class Manifest:
 
 
 class ArchiveWriter:
-    """Puts files into a bundle; what is added twice under one name is an error of the caller."""
+    """Puts files into a bundle; adding a name twice is an error of the caller."""
 
     def __init__(self, archive: zipfile.ZipFile, manifest: Manifest):
         self._archive, self._manifest = archive, manifest
@@ -93,12 +93,12 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 @contextlib.contextmanager
 def write_archive(path: Path, manifest: Manifest) -> Iterator[ArchiveWriter]:
-    """Write a bundle; it is read back, and is there, when the with block ends without an error.
+    """Write a bundle; it appears, after it was read back, when the with block ends without an error.
 
     Raises
     ------
     BundleError
-        If it cannot be written; what was there before stays.
+        If it cannot be written; an earlier file is kept.
     """
     try:
         with writing_atomically(path) as file:
@@ -122,7 +122,7 @@ class Archive:
     path
         The bundle.
     file
-        The same, where it is open already.
+        The same, if it is already open.
 
     Raises
     ------
@@ -197,7 +197,7 @@ class Archive:
             while piece := content.read(PIECE):
                 digest.update(piece)
                 found += len(piece)
-                if found > size:  # it may go on for ever
+                if found > size:  # it may be endless
                     break
                 yield piece
         if found != size or digest.hexdigest() != wanted:
@@ -214,7 +214,7 @@ class Archive:
         entries: dict[str, zipfile.ZipInfo] = {}
         for entry in self._archive.infolist():
             name = entry.orig_filename
-            # Nothing is extracted, but who unpacks the file with another program is to be safe, too.
+            # Nothing is extracted here, but unpacking the file with another program is to be safe, too.
             if name.endswith("/"):
                 raise BundleError(f"{self.path} has the folder {name!r}: it was packed again. Take the original file.")
             parts = name.split("/")

@@ -70,7 +70,7 @@ def read_bundle(path: str | Path) -> Bundle:
 
 
 class Bundle:
-    """A result in a file. Trainings and configurations are named by their numbers in the frames of these names.
+    """A result in a file. Trainings and configurations are identified by their numbers in the frames of these names.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class Bundle:
 
     @property
     def about(self) -> str:
-        """When and by which version it was made, in words."""
+        """When it was made, and by which version, in words."""
         manifest = self._archive.manifest
         return f"made {manifest.made} by december {manifest.version}"
 
@@ -142,11 +142,11 @@ class Bundle:
         """Read everything; raise a :class:`DamagedError` if a file in it is not what was bundled."""
         self._archive.verify()
 
-    # --- what there is
+    # --- contents
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """When and with what it was made, and the settings of all entries."""
+        """Time, versions and command with which it was made, and the settings of all entries."""
         return dict(self._archive.read_json(PROVENANCE))
 
     @property
@@ -193,12 +193,14 @@ class Bundle:
     # --- neurons
 
     def readouts(self, training: int) -> ReadoutEmbeddings:
-        """Return the readout vectors of a model (N, D), and who its neurons are."""
+        """Return the readout vectors of a model (N, D), with the identities of its neurons."""
         self._row(self.trainings, "training", training)
         frame = self._parquet(f"{READOUTS}{training}.parquet")
         unit_ids = whole_numbers(frame["unit_id"].to_numpy()) if set(NEURON) <= set(frame.columns) else None
         if unit_ids is None:
-            raise BundleError(f"the readout vectors of training {training} in the bundle {self.path} name no neurons.")
+            raise BundleError(
+                f"the readout vectors of training {training} in the bundle {self.path} lack names of neurons."
+            )
         data_keys = frame["data_key"].to_numpy().astype(str)
         positions = frame.groupby("data_key", sort=False).cumcount().to_numpy(dtype=np.int64)
         return ReadoutEmbeddings(frame.drop(columns=NEURON).to_numpy(), data_keys, positions, unit_ids)
@@ -226,7 +228,7 @@ class Bundle:
         configuration
             Its number.
         seed
-            Of the model; None: the consensus of all seeds, with the ``stability`` of each neuron.
+            The seed of the model; None: the consensus of all seeds, with the ``stability`` of each neuron.
         """
         self._row(self.configurations, "configuration", configuration)
         frame = self.frame("consensus_neurons" if seed is None else "assignments")
@@ -266,14 +268,14 @@ class Bundle:
             self.frame, readouts=self.readouts, covariance=self.covariance, provenance=self.provenance
         )
 
-    # --- what another database takes
+    # --- for another database
 
     def row_names(self) -> list[str]:
-        """Return the tables whose rows are in it."""
+        """Return the tables whose rows are in the bundle."""
         return [name[len(ROWS) : -len(".json")] for name in self._archive.names(ROWS)]
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """Return the rows of a table, as DataJoint takes them; none of a table that has none in it."""
+        """Return the rows of a table as DataJoint takes them; an empty list if the bundle has none."""
         file = f"{ROWS}{name}.json"
         if file not in self._archive:
             return []

@@ -1,6 +1,6 @@
 """Values of tables as JSON and ``.npy`` files, and back: exactly the same values, without pickles.
 
-JSON has what it knows. Everything else is an object with the key :data:`TAG`::
+JSON has the values that it supports. Everything else is an object with the key :data:`TAG`::
 
     {"$": "array", "file": "arrays/0f3c....npy"}
     {"$": "array", "dtype": "<f8", "shape": [2], "base64": "..."}    small ones
@@ -42,31 +42,31 @@ TEXTS: dict[str, tuple[type, Callable[[str], Any]]] = {
 
 
 class Encoder:
-    """Makes JSON of values; arrays go into the archive, each once.
+    """Turns values into JSON; arrays go into the archive, each once.
 
     Parameters
     ----------
     archive
-        Where to.
+        The bundle that takes the arrays.
     """
 
     def __init__(self, archive: ArchiveWriter):
         self._archive = archive
 
     def encode(self, value: Any, *, what: str) -> Any:
-        """Return a value as JSON has it.
+        """Return a value as JSON.
 
         Parameters
         ----------
         value
-            Made of Python's own types and arrays.
+            Of Python's built-in types and arrays.
         what
-            What messages call it.
+            Its name in messages.
 
         Raises
         ------
         BundleError
-            If it is made of something else.
+            If it contains something else.
         """
         if value is None or isinstance(value, (bool, str)) or type(value) is int:
             return value
@@ -108,7 +108,7 @@ class Encoder:
 
 
 class Decoder:
-    """Makes values of what :class:`Encoder` has written.
+    """Restores the values that :class:`Encoder` has written.
 
     Parameters
     ----------
@@ -189,5 +189,5 @@ def npy_array(content: bytes, name: str) -> np.ndarray:
     try:
         array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError, SyntaxError, TypeError, MemoryError) as error:
-        raise BundleError(f"{name} is not an array of NumPy: {error}.") from None
+        raise BundleError(f"{name} is not a NumPy array: {error}.") from None
     return array

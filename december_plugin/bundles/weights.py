@@ -25,7 +25,7 @@ def weights_content(state_dict: Mapping[str, Any], *, what: str) -> bytes:
     state_dict
         Tensors, and numbers and texts.
     what
-        What messages call the model.
+        Name of the model in messages.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def weights_content(state_dict: Mapping[str, Any], *, what: str) -> bytes:
     tensors, plain = {}, {}
     for name, value in state_dict.items():
         if isinstance(value, Tensor):
-            tensors[name] = value.detach().cpu().contiguous().clone()  # tied weights are no error
+            tensors[name] = value.detach().cpu().contiguous().clone()  # tied weights are allowed
         elif (
             value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
         ):
@@ -63,7 +63,7 @@ def weights_of(content: bytes, *, what: str) -> dict[str, Any]:
     Raises
     ------
     BundleError
-        If it is not one.
+        If it is not such a file.
     """
     import safetensors
     from safetensors.torch import load

@@ -1,4 +1,4 @@
-"""Readout vectors of one model before and after their alignment, as a report draws them."""
+"""Readout vectors of one model before and after their alignment, for the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report says about alignments: what is good about them, what is suspicious, and what they have added."""
+"""What a report says about alignments: evidence for and against them, and what they have added."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Row = Mapping[str, Any]
 
 
 def alignment_comparisons(analysis: Analysis) -> pd.DataFrame:
-    """Return clusterings of aligned vectors compared with those of vectors as they are, and of permuted features.
+    """Compare clusterings of aligned vectors with those of vectors as they are, and of permuted features.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def alignment_comparisons(analysis: Analysis) -> pd.DataFrame:
 
 
 def _kind(own: Row, other: Row, settings: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return what a clustering is to an aligned one; None if they cannot be compared."""
+    """Return how a clustering relates to an aligned one; None if they cannot be compared."""
     same = ("trainer_fn", "trainer_hash", "method", "n_clusters")
     if any(own[name] != other[name] for name in same):
         return None
@@ -102,14 +102,14 @@ def _compared(own: Row, other: Row, kind: str) -> dict[str, Any]:
 
 
 def alignment_evidence(alignments: pd.DataFrame, comparisons: pd.DataFrame) -> tuple[Evidence, ...]:
-    """Return what is good about alignments ("for"), what is suspicious ("against"), and what says neither ("open").
+    """Return evidence that alignments worked ("for"), that they did not ("against"), or for neither ("open").
 
     Parameters
     ----------
     alignments
         As ``alignments`` of :mod:`december_plugin.results` returns them.
     comparisons
-        As of :func:`alignment_comparisons`.
+        As returned by :func:`alignment_comparisons`.
     """
     real = alignments[alignments["control"] == NO_CONTROL]
     permuted = alignments[alignments["control"] != NO_CONTROL]

@@ -1,4 +1,4 @@
-"""What the criteria for the number of clusters pick, from a frame that has them side by side."""
+"""Which numbers of clusters the criteria pick."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _PHRASES = {criterion.name: criterion.phrase for criterion in CRITERIA}
 def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
     """Say which number of clusters each criterion picks, if any, and whether they agree.
 
-    The agreement between seeds counts as far as it lies above its null: by itself it is highest for few clusters, also
-    where there are none. The uncertainty of a mean over models is its standard error; of the held-out log likelihood
-    also that over splits, if it is larger; of the BIC at least 10; of the agreement above its null that of the null's
+    The agreement between seeds counts only above its null: on its own, it is highest for few clusters, even if there
+    are none. The uncertainty of a mean over models is its standard error; of the held-out log likelihood, the standard
+    error over splits if that is larger; of the BIC, at least 10; of the agreement above its null, that of the null's
     draws and, as pairs share seeds, the standard deviation over pairs divided by the square root of half the number of
-    seeds. A criterion picks a K if it is the only one within this of the best. Otherwise it has a range that it cannot
-    distinguish, or says nothing where that reaches the smallest or the largest K that was tried, or fewer than three
-    were: see :func:`december_plugin.evaluation.model_selection.select_n_clusters` and
+    seeds. A criterion picks a K if no other K is within this uncertainty of the best. Otherwise, it has a range that it
+    cannot distinguish, or says nothing if this range reaches the smallest or largest K that was tried, or fewer than
+    three were: see :func:`december_plugin.evaluation.model_selection.select_n_clusters` and
     :func:`~december_plugin.evaluation.model_selection.agreed_selection`.
 
     Parameters
@@ -115,7 +115,7 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _picks(curve: pd.DataFrame, method: str) -> dict[str, Selection]:
-    """Return what each criterion that the method has says."""
+    """Return what each criterion says that exists for the method."""
     counts = curve["n_clusters"].astype(int).tolist()
     n_models = curve["n_models"].to_numpy(dtype=float)
 

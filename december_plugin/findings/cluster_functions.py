@@ -27,9 +27,9 @@ class FunctionalBlocks(ArrayRepr):
     responses
         "linear", or "images": as the model predicts them for the stimuli of its training tier.
     n_orientations
-        Orientations over which correlations are the best; 1 unless the core is rotation-equivariant.
+        Orientations over which correlations are maximized; 1 unless the core is rotation-equivariant.
     n_images
-        Number of stimuli; None where it is not known.
+        Number of stimuli; None if unknown.
     clusters
         The clusters that have neurons, (K,) int64.
     sizes
@@ -38,7 +38,7 @@ class FunctionalBlocks(ArrayRepr):
         Between their responses, (K, K) float64.
     blocks
         Blocks of positions in ``clusters``, with the tree by which they are merged: ``next_merges`` and ``last_splits``
-        are those about the threshold.
+        are those closest to the threshold.
     title
         Whose clusters they are: method, K and seed; "" before they are shown.
     """
@@ -118,19 +118,20 @@ class PreferredImages:
     norm
         L2 norm of the images about grey.
     n_models
-        How many models' mean response they raise.
+        Number of models whose mean response they maximize.
     sizes
         Number of neurons by cluster.
     islands
-        t-SNE coordinates of neurons, ``x`` and ``y``, with their ``cluster``; empty where they are not known.
+        t-SNE coordinates of neurons, ``x`` and ``y``, with their ``cluster``; empty if unknown.
     blocks
-        Block by cluster; empty if it is not known.
+        Block by cluster; empty if unknown.
     compared
-        ``cluster`` of the neurons of ``responses``; empty where none are compared.
+        ``cluster`` of the neurons of ``responses``; empty if none are compared.
     responses
-        (M, M): row i, column j is the response of neuron j to the image of neuron i, over that to its own.
+        (M, M): row i, column j is the response of neuron j to the image of neuron i, relative to its response to its
+        own image.
     outcome
-        Why no responses are compared; "" if they are, or were not asked for.
+        Why no responses are compared; "" if they are, or were not requested.
     """
 
     title: str
@@ -159,7 +160,7 @@ class PreferredImages:
 
     @property
     def warning(self) -> str:
-        """That many images are not the best ones, in a sentence; "" where few are."""
+        """A sentence that many images are not the best ones; "" if few are."""
         n, ended = len(self.neurons), int((self.neurons["ending"] != "converged").sum())
         if ended <= MOST_UNFINISHED * n:
             return ""
@@ -170,7 +171,7 @@ class PreferredImages:
 
     @property
     def comparison_words(self) -> str:
-        """How strongly neurons respond to each other's images, in a sentence; "" where none are compared."""
+        """How strongly neurons respond to each other's images, in a sentence; "" if none are compared."""
         if not len(self.compared):
             return ""
         clusters = self.compared["cluster"].to_numpy()

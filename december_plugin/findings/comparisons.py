@@ -74,7 +74,7 @@ def loss_comparisons(analysis: Analysis) -> pd.DataFrame:
 
 
 class _Numbers:
-    """What is compared, found by the key of a configuration."""
+    """The numbers that are compared, by the key of a configuration."""
 
     def __init__(self, analysis: Analysis):
         self.key = list(analysis.configuration)
@@ -145,7 +145,7 @@ def _space(row: Row, analysis: Analysis) -> EmbeddingSpace:
 
 
 def _pretraining(row: Row, settings: Row) -> dict[str, Any]:
-    """Return what the end of the pretraining depends on; of another package's trainer, all that it is told."""
+    """Return the settings that determine the end of the pretraining; all of them for another package's trainer."""
     if not str(row["trainer_fn"]).startswith("december_plugin."):
         return {name: value for name, value in settings.items() if name not in {_ENDS, *_clustering_names()}}
     known = {each.name: settings[each.name] for each in fields(TrainingSettings) if each.name in settings}
@@ -171,7 +171,7 @@ Values = Mapping[tuple[Any, ...], Mapping[tuple[Any, ...], float]]
 
 
 def _by_configuration(frame: pd.DataFrame, key: list[str], by: list[str], value: str) -> Values:
-    """Return the finite values of a frame by configuration, and there by seed or pair of seeds."""
+    """Return the finite values of a frame by configuration, and within it by seed or pair of seeds."""
     found: dict[tuple[Any, ...], dict[tuple[Any, ...], float]] = {}
     if frame.empty:
         return found

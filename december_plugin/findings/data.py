@@ -1,4 +1,4 @@
-"""What a report is made from: data frames, read once, without a database."""
+"""The contents of a report: data frames, read once, that need no database."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class SelectedConfiguration:
     reason
         Why this one, in words.
     n_seeds
-        Seeds whose clusters were matched and voted on.
+        Number of seeds whose clusters were matched and voted on.
     seeds
-        Which ones: seeds, or names of models.
+        These seeds, or names of models.
     neurons
         One row per neuron: ``data_key``, ``unit_id``, ``cluster`` (from 0), ``stability`` (0 to 1), ``confidence`` (0
         to 1), and where known ``margin``, ``type`` and ``test_correlation``.
     from_recording
         Whether all unit ids are the recording's, and not positions.
     resampled
-        Of a single model, how well its clusters are found again in random parts of its neurons, as ``stability_frame``
-        has it, with its null where surrogates were drawn; empty where it is not known.
+        For a single model, how well its clusters are found again in random parts of its neurons, as returned by
+        ``stability_frame``, with its null if surrogates were drawn; empty if unknown.
     finds_count
         Whether the method finds the number of clusters itself.
     """
@@ -118,7 +118,7 @@ def whose_clusters(attrs: Mapping[Any, Any], wording: Wording = SEEDS) -> str:
 
 @dataclass(frozen=True)
 class MissingItem:
-    """Something that the report would show if it were there.
+    """Something that the report lacks.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class MissingItem:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """One dataset with one model: what is compared within, and never across.
+    """One dataset and model; configurations are compared only within it.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class Analysis:
     agreement
         Rows of ``agreement_table``, with ``label``.
     configuration
-        The columns that make a configuration's key.
+        The columns of a configuration's key.
     pairs
         One row per configuration and pair of seeds: its key, ``seed_a``, ``seed_b``, ``agreement`` (ARI).
     tested
@@ -171,7 +171,7 @@ class Analysis:
     aligned
         Readout vectors of one model before and after their alignment, where they could be read.
     functions, functions_table
-        Which clusters of one model respond alike, and one row for every model for which that is known: ``label``,
+        Which clusters of one model respond alike, and one row for every model where this is known: ``label``,
         ``n_clusters``, ``seed``, ``responses``, ``threshold``, ``n_orientations``, ``n_found``, ``n_blocks``.
     preferred
         Maximally exciting images of neurons of every cluster of one model, where they are computed.
@@ -186,8 +186,8 @@ class Analysis:
     space
         What was compared of each neuron, in words, if that is the same for all configurations.
     probes
-        Which stimuli the feature covariance of an imported model is from, and what they leave out; "" where it is of
-        the recording, was given, or is not needed.
+        The stimuli behind the feature covariance of an imported model, and what they leave out; "" if it is from the
+        recording, was given, or is not needed.
     """
 
     name: str

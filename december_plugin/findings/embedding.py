@@ -39,7 +39,7 @@ def drawn_embedding(
     max_per_session
         Most neurons of one session.
     log
-        Called with a line for what takes long.
+        Called with a line of text before the t-SNE, which takes long.
     """
     drawn = drawn_neurons(
         len(vectors),

@@ -1,4 +1,4 @@
-"""What is shown where there is room for one: a configuration's clusters, a clustering's comparison of models."""
+"""Chooses what is shown where there is room for one: a configuration's clusters, a clustering's comparison."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ OWN_SPACES = "each in its own space"
 def chosen_row(
     agreement: pd.DataFrame, *, n_clusters: int | None, n_types: int | None, choices: pd.DataFrame
 ) -> pd.Series:
-    """Return the configuration whose clusters are shown, with ``reason``: DECEMber's gentlest where there is one.
+    """Return the configuration whose clusters are shown, with ``reason``: DECEMber's gentlest, if there is one.
 
-    Without DECEMber, it is one of aligned vectors where there is one, and never one of permuted features.
-    The number of clusters is the one asked for, else that of the known types, else the one that criteria agree on, else
-    the middle one.
+    Without DECEMber, it is one of aligned vectors if possible, and never one of permuted features. The number of
+    clusters is the requested one, else that of the known types, else the one that criteria agree on, else the middle
+    one.
     """
     agreement = _without_permuted(agreement)
     is_december = agreement["method"] == "december"
@@ -38,7 +38,7 @@ def chosen_row(
             rows, counts = agreement, sorted(set(agreement["n_clusters"]))
         if n_clusters not in counts:
             listed = ", ".join(map(str, counts))
-            raise SettingsError(f"there are no assignments with {n_clusters} clusters. There are: {listed}.")
+            raise SettingsError(f"there are no assignments with {n_clusters} clusters. Available: {listed}.")
         count, why = n_clusters, "as asked for"
     elif n_types is not None and n_types in counts:
         count, why = n_types, "the number of known types"
@@ -74,8 +74,8 @@ def shown_clustering(pairs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     Parameters
     ----------
     pairs
-        As :func:`december_plugin.results.configurations.configuration_table` returns them. Of several clusterings with
-        as many pairs, that with the fewest clusters.
+        As :func:`december_plugin.results.configurations.configuration_table` returns them. With a tie, the clustering
+        with the fewest clusters is taken.
 
     Returns
     -------

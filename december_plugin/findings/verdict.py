@@ -294,7 +294,7 @@ def agreed_counts(choices: pd.DataFrame) -> tuple[float, float, float] | None:
 
 
 def count_warnings(analysis: Analysis) -> tuple[str, ...]:
-    """Return what contradicts the number of clusters that criteria agree on, in sentences."""
+    """Return sentences about what contradicts the number of clusters that criteria agree on."""
     agreed = agreed_counts(analysis.choices)
     if agreed is None:
         return ()

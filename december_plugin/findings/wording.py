@@ -1,4 +1,4 @@
-"""How a report speaks of what it compares: the seeds of a sweep, in tables, or existing models."""
+"""The words of a report for what it compares: the seeds of a sweep, in tables, or existing models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Wording:
-    """What is compared, and what to do about what is missing.
+    """Words for what is compared, and remedies for what is missing.
 
     Attributes
     ----------

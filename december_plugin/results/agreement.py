@@ -35,7 +35,7 @@ def agreement_table(
     types_name: str | None = None,
     measure: str = "adjusted_rand_index",
 ) -> pd.DataFrame:
-    """Return agreement and test correlation of every configuration, DECEMber beside its controls.
+    """Return agreement and test correlation of every configuration, DECEMber next to its controls.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def agreement_table(
     restriction
         Which assignments to take.
     types_name
-        Set of known types to compare with. None takes the only set there is, if there is one.
+        Set of known types to compare with. None: the only set, if there is exactly one.
     measure
         Measure of agreement, a column of ``SeedAgreement``.
 

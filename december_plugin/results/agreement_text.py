@@ -1,4 +1,4 @@
-"""The table of agreement as text: DECEMber beside its controls, K by K."""
+"""The table of agreement as text: DECEMber next to its controls, K by K."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MEASURE_NAMES = {
 }
 
 HOW_TO_READ = """\
-How to read it: the clustering loss has added only what DECEMber has, at the same K and an equal test correlation, above
-the t mixture (the same mixture, fitted afterwards) and above "k-means, end of pretraining" (the kind of partition that
-it starts from). Agreement between seeds alone is no evidence of cell types: it can be highest at a wrong K, and a
-strong loss can raise it by freezing the partition that it started from.
+How to read it: the clustering loss has helped only if DECEMber, at the same K and an equal test correlation, exceeds
+the t mixture (the same mixture, fitted afterwards) and "k-means, end of pretraining" (the kind of partition that it
+starts from). Agreement between seeds alone is not evidence of cell types: it can be highest at a wrong K, and a strong
+loss can raise it by freezing the partition that it started from.
 """
 HOW_TO_READ_POST_HOC = """\
-How to read it: the methods cluster the models as they are; compare rows of the same K. Agreement between seeds by
-itself is no evidence of cell types: it can be highest at a wrong K, and models of a continuum agree, too. Compare it
-with its null, the agreement on surrogates without clusters.
+How to read it: the methods cluster the models as they are; compare rows of the same K. Agreement between seeds alone
+is not evidence of cell types: it can be highest at a wrong K, and models of a continuum agree, too. Compare it with its
+null, the agreement on surrogates without clusters.
 """
 
 
@@ -51,7 +51,7 @@ STABILITY_NULL = """\
 p of stability: share of surrogates without clusters whose clusters are as stable within a model; of several seeds the
 largest"""
 NO_STABILITY = """\
-Where there is one seed nothing can agree. `stability: [{n_draws: 20}]` in the sweep or import file, registered or
+With a single seed, there is nothing to compare. `stability: [{n_draws: 20}]` in the sweep or import file, registered or
 imported again, lets workers compute how well its clusters are found again in random parts of its neurons; the report
 of one model does so for those that it shows."""
 
@@ -77,14 +77,14 @@ def with_stability(table: pd.DataFrame, stability: pd.DataFrame) -> pd.DataFrame
 
 
 def how_to_read(table: pd.DataFrame) -> str:
-    """Return what to make of rows of ``agreement_table``; of a clustering loss only where one was trained with."""
+    """Return how to read rows of ``agreement_table``; a clustering loss is mentioned only if one was trained with."""
     from december_plugin.clustering.methods import DECEMBER
 
     return HOW_TO_READ if (table["method"] == DECEMBER).any() else HOW_TO_READ_POST_HOC
 
 
 def with_null(table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of ``agreement_table`` with their null from ``null_table``: of several, the highest."""
+    """Return rows of ``agreement_table`` with their null from ``null_table``; the highest of several."""
     from december_plugin.findings.summaries import VALLEY_COLUMNS, highest_nulls
 
     own = [name for name in nulls.columns if name.endswith(("_fn", "_hash"))]
@@ -94,14 +94,14 @@ def with_null(table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement_text(table: pd.DataFrame, *, types_name: str | None = None, measure: str = "adjusted_rand_index") -> str:
-    """Return rows of ``agreement_table`` as text; ``types_name`` and ``measure`` head its columns."""
+    """Return rows of ``agreement_table`` as text; ``types_name`` and ``measure`` are in its header."""
     return "\n".join(line for line, _ in agreement_lines(table, types_name=types_name, measure=measure))
 
 
 def agreement_lines(
     table: pd.DataFrame, *, types_name: str | None = None, measure: str = "adjusted_rand_index"
 ) -> list[tuple[str, bool]]:
-    """Return the lines of the table, and of each whether it is the best of its K, which a star says, too.
+    """Return the lines of the table, each with whether it is the best of its K, which a star marks, too.
 
     With columns ``null_mean``, ``null_sd`` and ``p_value`` the null follows the agreement between seeds; with
     ``valleys_mean``, ``null_valleys_mean`` and ``valleys_p_value`` the valleys between clusters do; with
@@ -137,10 +137,10 @@ def agreement_lines(
         ]
         if has_stability_null:
             cells[1] += f"{_number(row['stability_p_value']):>9}"
-        beside = f"{_mean_sd(row['null_mean'], row['null_sd']):>16}{_number(row['p_value']):>9}" if has_null else ""
-        beside += _valleys(row) if has_valleys else ""
+        null = f"{_mean_sd(row['null_mean'], row['null_sd']):>16}{_number(row['p_value']):>9}" if has_null else ""
+        null += _valleys(row) if has_valleys else ""
         mark = "*" if at in best else " "
-        line = f"{previous:>4}  {row['label']:<{width}}{cells[0]}{mark}{row['n_pairs']:>7}{beside}{''.join(cells[1:])}"
+        line = f"{previous:>4}  {row['label']:<{width}}{cells[0]}{mark}{row['n_pairs']:>7}{null}{''.join(cells[1:])}"
         lines.append((line, at in best))
     notes = (
         [BEST] * bool(best)
@@ -162,7 +162,7 @@ def _valleys(row: dict[str, Any]) -> str:
 
 
 def _best_of_each_k(table: pd.DataFrame) -> set[int]:
-    """Return the positions of the rows with the highest agreement of their K, where there is something to choose."""
+    """Return the positions of the rows with the highest agreement at their K, if there are several."""
     best: set[int] = set()
     means = table["agreement_mean"].astype(float).round(3).reset_index(drop=True)  # as it is shown
     for _, own in means.groupby(table["n_clusters"].reset_index(drop=True)):
@@ -208,7 +208,7 @@ def performance_text(labelled: pd.DataFrame, performance: pd.DataFrame) -> str:
 
 
 def performance_notes(performance: pd.DataFrame, untested: pd.DataFrame) -> str:
-    """Return over what the test correlations are means, and which sessions are in none; "" if nothing is known.
+    """Return what the test correlations are means over, and which sessions were not tested; "" if unknown.
 
     Parameters
     ----------

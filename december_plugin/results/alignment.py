@@ -28,23 +28,23 @@ ASKED = ("schedule", "power", "n_restarts", "asked_beta", "n_means", "space", "a
 
 
 def alignments(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
-    """Return every alignment that workers have computed, with what tells how good it is.
+    """Return every alignment that workers have computed, and how good it is.
 
     Parameters
     ----------
     tables
         The tables.
     restriction
-        Which alignments: of their models' keys, or an ``alignment_hash``.
+        Which alignments: by their models' keys, or by ``alignment_hash``.
 
     Returns
     -------
     pandas.DataFrame
-        One row per trained model and alignment: its key; ``label``, which says model, trainer and dataset as far as
-        they differ, and how it was aligned as far as that does; ``seed``; ``n_neurons`` that have an angle and
-        ``n_zero`` whose readout vector is zero; ``n_orientations``; ``equivariance_error`` of the core;
-        ``temperature`` and ``beta`` that were reached; ``loss_before`` and ``alignment_loss``, mean distances between
-        vectors of length 1; ``ambiguous_share`` of the angles; what was asked for (``schedule``, ``power``,
+        One row per trained model and alignment: its key; ``label``, which names model, trainer, dataset and kind of
+        alignment as far as these differ; ``seed``; ``n_neurons``, the neurons with an angle, and ``n_zero``, those
+        whose readout vector is zero; ``n_orientations``; ``equivariance_error`` of the core; the final ``temperature``
+        and ``beta``; ``loss_before`` and ``alignment_loss``, mean distances between vectors of length 1;
+        ``ambiguous_share``, the share of angles that are ambiguous; the settings (``schedule``, ``power``,
         ``n_restarts``, ``asked_beta``, ``n_means``, ``space``, ``alignment_seed``, ``control``), ``description``, and
         ``phrase``, the same in words.
 

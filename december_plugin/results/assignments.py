@@ -1,4 +1,4 @@
-"""Single assignments and neurons: which clusters these have, in one model or in all, and the model behind it."""
+"""Clusters of single neurons, in one model or in all, and the model behind an assignment."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def neuron_clusters(tables: DecemberTables, data_key: str, unit_id: int, restric
     tables
         The tables.
     data_key, unit_id
-        Who the neuron is.
+        Session and unit id of the neuron.
     restriction
-        Which assignments to look into.
+        Which assignments to search.
 
     Returns
     -------
@@ -123,8 +123,8 @@ def neuron_clusters(tables: DecemberTables, data_key: str, unit_id: int, restric
 def stable_neurons(tables: DecemberTables, restriction: Any, *, minimum: float = 0.0) -> pd.DataFrame:
     """Return how stable the cluster of every neuron is across the seeds of one configuration.
 
-    Cluster numbers mean nothing across seeds: see :mod:`december_plugin.evaluation.consensus` for how they are matched
-    and voted on. A neuron's cluster is the one that most seeds give it.
+    Cluster numbers cannot be compared across seeds: :mod:`december_plugin.evaluation.consensus` matches them first. A
+    neuron's cluster is the one to which most seeds assign it.
 
     Parameters
     ----------
@@ -185,10 +185,10 @@ def stable_neurons(tables: DecemberTables, restriction: Any, *, minimum: float =
 
 
 def load_assigned_model(tables: DecemberTables, restriction: Any) -> tuple[Any, Any]:
-    """Return data loaders and trained model behind one assignment, the model on the CPU with its trained weights.
+    """Return the data loaders and the trained model behind one assignment, the model on the CPU.
 
     The loaders serve the neurons in the order in which the model was trained on them, which is that of the readout
-    vectors and of the assignment, also where the recording has them in another order now.
+    vectors and of the assignment, even if the recording now has them in another order.
 
     Raises
     ------

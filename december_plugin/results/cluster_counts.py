@@ -1,8 +1,7 @@
 """How many clusters there are, as pandas data frames: the criteria of every configuration, and what they pick.
 
-They take the same restrictions as those of :mod:`december_plugin.results.agreement`, and speak of the same
-configurations: dataset, model, trainer and clustering, without the seed. ``docs/are-there-types.md`` says how to read
-the answers, and what they cannot say.
+Restrictions and configurations (dataset, model, trainer and clustering, without the seed) are those of
+:mod:`december_plugin.results.agreement`. ``docs/are-there-types.md`` explains how to read them, and their limits.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
         One row per configuration: ``label``, ``identity``, ``method``, ``n_clusters``, ``trainer_role``;
         ``trainer_settings`` and ``clustering_settings``, without the number of clusters, in words: rows that differ in
         K alone have the same; ``n_models``; agreement between seeds ``agreement_mean``, ``agreement_sd``, ``n_pairs``;
-        how far it lies above the mean of its null, ``above_null_mean``, with the standard deviation of the draws
+        how far it is above the mean of its null, ``above_null_mean``, with the standard deviation of the draws
         ``above_null_sd``, ``p_value`` and ``n_draws``, of several kinds of surrogates that with the highest null; means
         and standard deviations over models of the held-out log likelihood (nat per neuron), the Bayesian information
         criterion and the silhouette; ``heldout_log_likelihood_se``, the mean over models of the standard error over

@@ -61,7 +61,7 @@ def cluster_confusion(
         Which assignments and comparisons: it may name the key, ``method``, ``n_clusters``, and ``confusion_threshold``
         and ``confusion_responses`` ("linear" or "images") of ``ClusterConfusionSettings``.
     threshold
-        Mean correlation down to which clusters are merged into blocks, -1 to 1; None: the one that was asked for.
+        Mean correlation down to which clusters are merged into blocks, -1 to 1; None: the stored one.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def cluster_pairs(tables: DecemberTables, restriction: Any = True) -> pd.DataFra
     Parameters
     ----------
     tables, restriction
-        As of :func:`cluster_confusion`.
+        As for :func:`cluster_confusion`.
 
     Returns
     -------

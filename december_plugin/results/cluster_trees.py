@@ -20,7 +20,7 @@ NEURON = ["data_key", "unit_id"]
 def cluster_tree_of(tables: DecemberTables, configurations: pd.DataFrame | Sequence[dict[str, Any]]) -> ClusterTree:
     """Return which cluster of few becomes which of many, over configurations that differ in the number of clusters.
 
-    Of several seeds the consensus counts, of one seed its assignment; the neurons are those that all of them have.
+    With several seeds, their consensus counts, with one seed its assignment; neurons that some lack are left out.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def cluster_tree_of(tables: DecemberTables, configurations: pd.DataFrame | Seque
     Raises
     ------
     SettingsError
-        If there are fewer than two numbers of clusters, one is there twice, or there is no common neuron.
+        If there are fewer than two numbers of clusters, one occurs twice, or the configurations share no neuron.
 
     See Also
     --------

@@ -1,4 +1,4 @@
-"""Agreement across configurations, as a pandas data frame: which models of the same neurons say the same."""
+"""Agreement across configurations, as a pandas data frame: which models of the same neurons agree."""
 
 from __future__ import annotations
 
@@ -37,12 +37,11 @@ def configuration_table(tables: DecemberTables, restriction: Any = True) -> pd.D
         configuration of several seeds with itself, ``name_a`` = ``name_b``, with the agreement over all its pairs of
         seeds that are selected. ``name_a``, ``name_b``: model, trainer and dataset, as far as they differ;
         ``method``, ``n_clusters``, ``space`` and ``normalize``, None where DECEMber's mixtures are of different ones;
-        ``minimum_test_correlation`` (NaN: all neurons); ``alignment``, how vectors are aligned before, in words ("":
-        they are not);
-        ``n_common_neurons``, ``n_seed_pairs``, the measures of
+        ``minimum_test_correlation`` (NaN: all neurons); ``alignment``, how vectors are aligned first, in words ("":
+        they are not); ``n_common_neurons``, ``n_seed_pairs``, the measures of
         :mod:`december_plugin.evaluation.agreement` and of :mod:`december_plugin.evaluation.similarity`, means over
-        pairs of seeds (similarity: of at most 10); ``clustering_hash``. Pairs of which a seed is new, and that are not
-        computed anew yet, are missing; of a configuration with itself, its similarity is NaN.
+        pairs of seeds (similarity: of at most 10); ``clustering_hash``. Pairs with a new seed are missing until they
+        are computed again; the similarity of a configuration to itself is NaN where it is not computed.
 
     See Also
     --------

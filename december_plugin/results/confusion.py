@@ -20,7 +20,7 @@ from december_plugin.schemas.stored_labels import assigned_labels
 
 
 def confusion_frame(tables: DecemberTables, restriction: Any, *, types_name: str | None = None) -> pd.DataFrame:
-    """Return the numbers of neurons by cluster and known type, matched; of one assignment, or of a consensus of seeds.
+    """Return the number of neurons by cluster and known type, matched, for one assignment or a consensus of seeds.
 
     Every neuron counts once: several seeds vote on its cluster (:mod:`december_plugin.evaluation.consensus`).
 
@@ -32,7 +32,7 @@ def confusion_frame(tables: DecemberTables, restriction: Any, *, types_name: str
         Leaves one assignment, or the seeds of one configuration. It may name the primary key, ``method``,
         ``n_clusters``.
     types_name
-        Set of known types; None takes the only one there is.
+        Set of known types; None: the only one.
 
     Returns
     -------
@@ -46,8 +46,8 @@ def confusion_frame(tables: DecemberTables, restriction: Any, *, types_name: str
     Raises
     ------
     SettingsError
-        If the restriction leaves no assignment or several configurations, there is no such set of types, or no
-        neuron of an assignment has a known type.
+        If the restriction leaves no assignment or several configurations, the set of types does not exist, or none of
+        the neurons has a known type.
 
     See Also
     --------

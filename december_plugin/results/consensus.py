@@ -1,8 +1,7 @@
 """The partition that the seeds of a configuration share, as pandas data frames.
 
-They take the same restrictions as those of :mod:`december_plugin.results.agreement`, and speak of the same
-configurations: dataset, model, trainer and clustering, without the seed. ``docs/are-there-types.md`` says how to read
-the answers, and what they cannot say.
+Restrictions and configurations (dataset, model, trainer and clustering, without the seed) are those of
+:mod:`december_plugin.results.agreement`. ``docs/are-there-types.md`` explains how to read them, and their limits.
 """
 
 from __future__ import annotations

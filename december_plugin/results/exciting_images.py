@@ -42,9 +42,9 @@ class StoredExcitingImages(ArrayRepr):
         In the same order, (N, channels, height, width) float32, without channels of behaviour; of movies (N, channels,
         frames, height, width).
     grey, norm
-        The value of an empty pixel, and the L2 norm about it that was asked for.
+        The value of an empty pixel, and the L2 norm of the images about it.
     seeds
-        Of the models whose mean response was raised; one for a single model.
+        Seeds of the models whose mean response was maximized; one for a single model.
     """
 
     key: dict[str, Any]
@@ -118,7 +118,7 @@ def exciting_neurons(tables: DecemberTables, restriction: Any = True) -> pd.Data
     tables
         The tables.
     restriction
-        Which assignments and settings; as of :func:`exciting_images`.
+        Which assignments and settings; as for :func:`exciting_images`.
 
     Returns
     -------
@@ -163,17 +163,17 @@ class StoredMeiConfusion(ArrayRepr):
     key
         Of the row in ``MeiConfusion``.
     outcome
-        "compared"; "too few neurons" where fewer than two could be, or "clips", which are not turned: the rest is then
-        empty.
+        "compared"; "too few neurons" if fewer than two could be compared, or "clips", which are not turned: the rest is
+        then empty.
     frame
         One row per neuron, by cluster: ``data_key``, ``unit_id``, ``cluster``, ``test_correlation``.
     values
-        (n, n) float32: row ``i``, column ``j`` is the response of neuron ``j`` to the image of ``i``, relative to that
-        to its own.
+        (n, n) float32: row ``i``, column ``j`` is the response of neuron ``j`` to the image of ``i``, relative to its
+        response to its own image.
     angles
-        By which the image was turned, (n, n) float32, degrees counterclockwise.
+        Angle by which the image was turned, (n, n) float32, degrees counterclockwise.
     shifts
-        By which it was moved before, (n, n, 2) int16, pixels down and to the right.
+        Shift before it was turned, (n, n, 2) int16, pixels down and to the right.
     left_out
         Number of neurons that were left out, by reason: "badly predicted", "unresponsive", "unturnable".
     """
@@ -193,7 +193,7 @@ def mei_confusion(tables: DecemberTables, restriction: Any = True) -> StoredMeiC
     Parameters
     ----------
     tables, restriction
-        As of :func:`exciting_images`; the restriction leaves one row of ``MeiConfusion``.
+        As for :func:`exciting_images`; the restriction leaves one row of ``MeiConfusion``.
 
     Raises
     ------

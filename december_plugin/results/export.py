@@ -1,4 +1,4 @@
-"""The numbers of a report, and those behind them neuron by neuron, as data frames to be written to files."""
+"""The numbers of a report and, neuron by neuron, those behind them, as data frames for files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def export_tables(
     settings: ReportSettings,
     restriction: Any = True,
 ) -> list[ExportTable]:
-    """Return what an export writes.
+    """Return the tables that an export writes.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ def export_tables(
     Returns
     -------
     list of ExportTable
-        Large ones give their rows part by part, so that they need not fit into memory.
+        Large ones return their rows part by part, so that they need not fit into memory.
 
     Raises
     ------
     SettingsError
-        If there is no assignment, or none that the settings leave.
+        If there is no assignment, or the settings leave none.
 
     See Also
     --------
@@ -213,5 +213,5 @@ class _Reader:
 
 
 def _empty(columns: list[str], types: dict[str, str]) -> pd.DataFrame:
-    """Return a frame without rows, so that a file has its columns also where there is nothing."""
+    """Return a frame without rows, so that an empty file has its columns, too."""
     return pd.DataFrame({name: pd.Series(dtype=types.get(name, "str")) for name in columns})

@@ -1,6 +1,6 @@
-"""Frames of the figures that the other queries do not give, one function each; ``docs/figures.md`` lists them.
+"""Frames of figures that no other query returns, one function each; ``docs/figures.md`` lists them.
 
-They take the same restrictions as :mod:`december_plugin.results.agreement`, and speak of the same configurations.
+Restrictions and configurations are those of :mod:`december_plugin.results.agreement`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _SCORES = ("test_correlation", "validation_correlation")
 
 
 def performance_frame(tables: DecemberTables, restriction: Any = True, *, by: Sequence[str] = TRAINING) -> pd.DataFrame:
-    """Return how well the trained models predict, by dataset, model and what the trainer was told.
+    """Return how well the trained models predict, by dataset, model and settings of the trainer.
 
-    Trainings that differ in nothing that is asked for, in the seed or the number of clusters say, are taken together.
+    Trainings that differ only in other settings, such as the seed or the number of clusters, are pooled.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def performance_frame(tables: DecemberTables, restriction: Any = True, *, by: Se
     restriction
         Which trainings to take: a restriction of ``TrainingSummary``.
     by
-        What tells rows apart, of ``trainer_role``, ``strength_setting``, ``pretrain_epochs`` and ``learning_rate``.
+        What distinguishes rows: any of ``trainer_role``, ``strength_setting``, ``pretrain_epochs``, ``learning_rate``.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def performance_frame(tables: DecemberTables, restriction: Any = True, *, by: Se
         One row per dataset, model and values of ``by``: the means ``strength`` and ``gradient_ratio``;
         ``test_correlation_mean`` and ``test_correlation_sd`` of the single-trial correlation on the test tier,
         ``validation_correlation_mean`` and ``validation_correlation_sd`` of the kept epoch (over trainings, divisor n -
-        1); ``n_trainings``. What is not known is NaN.
+        1); ``n_trainings``. Unknown values are NaN.
 
     Raises
     ------
@@ -90,8 +90,8 @@ def performance_frame(tables: DecemberTables, restriction: Any = True, *, by: Se
 def learning_rates(tables: DecemberTables) -> pd.DataFrame:
     """Return the learning rate of every trainer: ``trainer_fn``, ``trainer_hash``, ``learning_rate``.
 
-    It is the one that the clustering begins with where that has its own, else the initial one. Of a trainer that leaves
-    it out it is the trainer's default; of another package's trainer without a setting ``lr_init`` it is NaN.
+    It is the learning rate at which the clustering begins, if that has its own, else the initial one. If the settings
+    leave it out, it is the trainer's default; for another package's trainer without a setting ``lr_init`` it is NaN.
     """
     from december_plugin.training.settings import TrainingSettings
 
@@ -150,8 +150,8 @@ def datasets_frame(tables: DecemberTables, restriction: Any = True, **settings: 
 def measures_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
     """Return the agreement between seeds by each measure, one below the other.
 
-    Homogeneity and completeness change places with the order of the two seeds, and their mean over all ordered pairs
-    is nearly the V-measure: they are left out.
+    Homogeneity and completeness are left out: they swap with the order of the two seeds, and their mean over all
+    ordered pairs is nearly the V-measure.
 
     Returns
     -------
@@ -181,9 +181,9 @@ def measures_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFr
 
 
 def restarts_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
-    """Return the agreement between clusterings of one model that differ in nothing but their random start.
+    """Return the agreement between clusterings of one model that differ only in their random start.
 
-    The starts are entries of ``Clustering`` with different settings ``seed``, which is the method's and not the
+    The starts are entries of ``Clustering`` that differ in the setting ``seed``, which is the method's seed, not the
     model's.
 
     Returns
@@ -248,7 +248,7 @@ def restarts_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFr
 
 
 def first_starts(tables: DecemberTables) -> set[str]:
-    """Return the hashes of the clusterings, of those that differ in nothing but their random start only the first."""
+    """Return the hashes of the clusterings; of those that differ only in their random start, the first."""
     kept: dict[tuple[Any, ...], tuple[int, str]] = {}
     for row in tables.Clustering().fetch("KEY", "method", "n_clusters", "settings", as_dict=True):
         start, rest = _start(row["settings"])
@@ -263,11 +263,11 @@ def embeddings_frame(tables: DecemberTables, assignments: dict[str, dict[str, An
     Parameters
     ----------
     tables
-        The tables. The store must be in reach: the readout vectors are in the models' state dicts.
+        The tables. The store is needed: the readout vectors are in the models' state dicts.
     assignments
-        Label to the key of one assignment, of models that share their neurons.
+        Label to the key of one assignment; the models must share neurons.
     **settings
-        Of :func:`~december_plugin.plots.tsne_frame`: ``seed``, ``max_neurons_per_session``.
+        Settings of :func:`~december_plugin.plots.tsne_frame`: ``seed``, ``max_neurons_per_session``.
 
     Returns
     -------

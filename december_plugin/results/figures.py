@@ -1,4 +1,4 @@
-"""Every figure that the tables allow, and why the others cannot be drawn."""
+"""Draws every figure that the tables allow, and says why the others cannot be drawn."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from december_plugin.results.report_functions import (
 
 FORMATS = ("svg", "pdf", "png")
 NOT_ALIGNED = "no clusters are of aligned vectors; a sweep asks for it with alignment in its clusterings"
-MOST_CONTROLS = 2  # beside the data
+MOST_CONTROLS = 2  # next to the data
 NO_TABLE = "the toy experiment (Figure 2) needs no tables: python examples/toy_dec.py draws it"
 
 
 @dataclass(frozen=True)
 class Captioned:
-    """A figure with sentences that stand beside it, in a text file of the same name."""
+    """A figure with sentences for a text file of the same name."""
 
     figure: Figure
     caption: str
@@ -58,7 +58,7 @@ class LeftOutError(Exception):
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is drawn together: one dataset and one model.
+    """One dataset and one model, whose figures are drawn together.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Analysis:
 
     @property
     def december(self) -> pd.DataFrame:
-        """The rows of DECEMber, in the space in which most was trained: what is varied is compared within one."""
+        """The rows of DECEMber in the space with most trainings: settings are compared within one space."""
         rows = self.table[self.table["method"] == "december"]
         if rows.empty:
             raise LeftOutError("there is no model with a clustering loss")
@@ -109,12 +109,12 @@ def draw_all(
     lab: Any, folder: Path, *, types_name: str | None = None, with_tsne: bool = True
 ) -> Iterator[tuple[str, list[Path], str]]:
     """Draw the figures one by one; yield each one's name, its files, and why it was left out if there are none."""
-    # Further random starts of a method have a figure of their own.
+    # Further random starts of a method have their own figure.
     starts = [{"clustering_hash": name} for name in figure_frames.first_starts(lab.tables)]
     table = agreement_table(lab.tables, starts, types_name=types_name)
     if table.empty:
         raise SettingsError(
-            "there are no assignments yet, so that there is nothing to draw. `december register` plans trainings, "
+            "there are no assignments yet, so there is nothing to draw. `december register` plans trainings, "
             "`december worker` computes them."
         )
     types_name = known_types_name(lab.tables, types_name)
@@ -143,15 +143,15 @@ def _drawn(name: str, draw: Callable[[], Figure | Captioned], folder: Path) -> t
     if isinstance(drawn, Figure):
         return name, plots.save_figure(drawn, folder, name, FORMATS), ""
     paths = plots.save_figure(drawn.figure, folder, name, FORMATS)
-    beside = folder / f"{name}.txt"
+    caption = folder / f"{name}.txt"
     try:
-        beside.write_text(drawn.caption, encoding="utf-8")
+        caption.write_text(drawn.caption, encoding="utf-8")
     except OSError as error:
         raise SettingsError(
-            f"the text beside the figure {name} cannot be written to {folder}: {error.strerror or error}. Choose a "
+            f"the caption of the figure {name} cannot be written to {folder}: {error.strerror or error}. Choose a "
             "folder that you may write to."
         ) from error
-    return name, [*paths, beside], ""
+    return name, [*paths, caption], ""
 
 
 # --- one dataset and model --------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def agreement(analysis: Analysis) -> Figure:
 
 
 def known_types(analysis: Analysis) -> Figure:
-    """Draw agreement with known types beside a confusion matrix (Figures 3, 8 and 16)."""
+    """Draw agreement with known types, and a confusion matrix (Figures 3, 8 and 16)."""
     if analysis.types_name is None:
         raise LeftOutError("there are no known types; see KnownTypes")
     table = analysis.table.dropna(subset="types_agreement_mean")
@@ -247,7 +247,7 @@ def measures(analysis: Analysis) -> Figure:
 
 
 def null(analysis: Analysis) -> Figure:
-    """Draw the agreement of every method beside that of readouts without clusters."""
+    """Draw the agreement of every method and that of surrogates without clusters."""
     nulls = null_table(analysis.tables, analysis.key)
     nulls = nulls[nulls["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     if nulls.empty:
@@ -256,7 +256,7 @@ def null(analysis: Analysis) -> Figure:
 
 
 def cluster_count(analysis: Analysis) -> Captioned:
-    """Draw what four criteria say about the number of clusters; what they pick stands beside, in words."""
+    """Draw what four criteria say about the number of clusters; the caption says what they pick."""
     table = cluster_count_table(analysis.tables, analysis.key)
     table = table[table["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     labelled = _labelled(table, analysis)
@@ -293,7 +293,7 @@ def cluster_confusion(analysis: Analysis) -> Figure:
 
 
 def block_changes(analysis: Analysis) -> Figure:
-    """Draw the blocks of clusters about the threshold (Figures C1 and C2 of rotation-invariant clustering)."""
+    """Draw the blocks of clusters near the threshold (Figures C1 and C2 of rotation-invariant clustering)."""
     found = _functions(analysis)
     return plots.block_changes_figure(
         found.correlations, threshold=found.blocks.threshold, names=found.clusters.tolist()
@@ -301,7 +301,7 @@ def block_changes(analysis: Analysis) -> Figure:
 
 
 def alignment(analysis: Analysis) -> Figure:
-    """Draw how well alignments went, beside controls."""
+    """Draw how well alignments went, compared with controls."""
     found = alignments(analysis.tables, analysis.key)
     if found.empty:
         raise LeftOutError("nothing is aligned; a sweep asks for it with alignment in its clusterings")
@@ -334,7 +334,7 @@ def cluster_centres(analysis: Analysis) -> Figure:
 
 
 def exciting_images(analysis: Analysis) -> Figure:
-    """Draw the maximally exciting images of every cluster beside its island (Figure 6 of the same paper)."""
+    """Draw the maximally exciting images of every cluster next to its island (Figure 6 of the same paper)."""
     found = _preferred(analysis, with_islands=True)
     return plots.exciting_images_figure(
         found.images,
@@ -390,7 +390,7 @@ def _shown(analysis: Analysis) -> ShownAssignments:
 
 
 def _title(row: pd.Series) -> str:
-    """Return method and number of clusters of a configuration, as titles have them."""
+    """Return method and number of clusters of a configuration for a title."""
     is_found = row["identity"].finds_count
     return with_count(str(row["label"]), int(row["n_clusters"]), is_found=is_found, n_models=int(row["n_models"]))
 
@@ -411,7 +411,7 @@ def datasets(tables: Any, table: pd.DataFrame) -> Figure:
 
 
 def equivariant(table: pd.DataFrame) -> Figure:
-    """Draw DECEMber beside a rotation-equivariant model (Figure 14)."""
+    """Draw DECEMber next to a rotation-equivariant model (Figure 14)."""
     is_equivariant = table["model_fn"].str.contains("equivariant")
     shared = set(table.loc[is_equivariant, "dataset_hash"]) & set(table.loc[~is_equivariant, "dataset_hash"])
     if not shared:
@@ -434,7 +434,7 @@ def equivariant(table: pd.DataFrame) -> Figure:
 
 
 def configurations(tables: Any) -> Figure:
-    """Draw agreement and similarity across configurations of the clustering with which most are compared."""
+    """Draw agreement and similarity across configurations, for the clustering that compares most of them."""
     rows, title = shown_clustering(configuration_table(tables))
     return plots.configurations_figure(rows, title=title)
 
@@ -502,7 +502,7 @@ def _pretrainings(analysis: Analysis) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _labelled(table: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
-    """Return the rows of the analysis' configurations, with the names that they have there."""
+    """Return the rows of the analysis' configurations, with their names in the analysis."""
     key = configuration_key(analysis.tables)
     return table.drop(columns=["label", "identity"]).merge(analysis.table[[*key, "label", "identity"]], on=key)
 

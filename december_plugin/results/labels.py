@@ -1,9 +1,9 @@
-"""Labels of configurations, what each stands for, and the order in which they are shown.
+"""Labels of configurations, what each label means, and the order in which they are shown.
 
 A configuration (dataset, model, trainer, clustering) is called by its method and the trainer's comment. Configurations
 whose labels coincide are distinguished by the settings in which they differ, in words: "DECEMber (max_iter 12)"; see
-:mod:`december_plugin.text.entry_names`. What a label stands for, a :class:`~december_plugin.evaluation.methods.Method`,
-comes from the tables and never from the label.
+:mod:`december_plugin.text.entry_names`. What a label means, a
+:class:`~december_plugin.evaluation.methods.Method`, comes from the tables and never from the label.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def labelled_configurations(tables: DecemberTables, models: pd.DataFrame) -> pd.
         The tables.
     models
         One row per assignment: the configuration's key, ``method``, ``n_clusters``, ``trainer_role``,
-        ``strength_setting``, ``gradient_ratio``. The names tell these configurations apart: of fewer configurations
+        ``strength_setting``, ``gradient_ratio``. The names distinguish these configurations; with fewer configurations
         they can be shorter.
 
     Returns
     -------
     pandas.DataFrame
-        One row per configuration: its key, ``label``, ``identity`` (what the label stands for, a
+        One row per configuration: its key, ``label``, ``identity`` (what the label means, a
         :class:`~december_plugin.evaluation.methods.Method`), ``method``, ``n_clusters``, ``trainer_role`` and the mean
         ``gradient_ratio``.
     """
@@ -85,7 +85,7 @@ def labelled_configurations(tables: DecemberTables, models: pd.DataFrame) -> pd.
 
 
 def configuration_labels(configurations: pd.DataFrame) -> list[str]:
-    """Return the names of configurations; those that differ in nothing but the number of clusters have the same.
+    """Return the names of configurations; those that differ only in the number of clusters have the same name.
 
     Within a dataset and model no two rows with the same number of clusters have the same name.
 
@@ -103,14 +103,14 @@ def configuration_labels(configurations: pd.DataFrame) -> list[str]:
 
 
 def configuration_methods(configurations: pd.DataFrame) -> list[Method]:
-    """Return what the labels of configurations stand for.
+    """Return what the labels of configurations mean.
 
     Parameters
     ----------
     configurations
         As for :func:`configuration_labels`, with ``strength_setting``, and ``space_trained`` and ``normalize_trained``
-        where they are known. A setting of the clustering loss is part of a
-        method where it differs between configurations of the same dataset and model.
+        where they are known. A setting of the clustering loss is part of a method if it differs between configurations
+        of the same dataset and model.
     """
     methods = pd.Series(None, index=configurations.index, dtype=object)
     for _, rows in configurations.groupby(DATA_AND_MODEL, sort=False):
@@ -186,7 +186,7 @@ def _strength(record: Mapping[str, Any]) -> str:
 
 
 def _space(record: Mapping[str, Any]) -> EmbeddingSpace:
-    """Return the space of a configuration: DECEMber's is its trainer's, and the one it used where that says nothing."""
+    """Return the space of a configuration; DECEMber's is in its trainer's settings, or else the one that it used."""
     if record["method"] != DECEMBER:
         return embedding_space(given_settings(record["clustering_settings"]))
     used = {name: record.get(f"{name}_trained") for name in ("space", "normalize")}
@@ -232,9 +232,9 @@ def _labels_within(rows: pd.DataFrame) -> list[str]:
 
 
 def _is_said_by_bases(bases: list[str], records: list[dict[str, Any]]) -> bool:
-    """Return whether configurations of one name differ in the number of clusters alone, also as they were written.
+    """Return whether configurations of one name differ only in the number of clusters, even in settings as written.
 
-    Then there is nothing to add to the names, for which the functions with their defaults would be imported.
+    Then the names need no addition, for which functions would be imported to look up their defaults.
     """
     if len({(base, record[COUNT]) for base, record in zip(bases, records, strict=True)}) < len(bases):
         return False
@@ -250,7 +250,7 @@ def _without_count(settings: Any) -> dict[str, Any]:
 
 
 def _base(record: Mapping[str, Any]) -> str:
-    """Return the name that a configuration has by itself."""
+    """Return the name of a single configuration."""
     comment, method, role = one_line(record["trainer_comment"]), str(record["method"]), str(record["trainer_role"])
     space = _space(record)
     name = Method(method, role, space=space, neurons=_neurons(record), alignment=_alignment(record)).name
@@ -265,7 +265,7 @@ def _base(record: Mapping[str, Any]) -> str:
 def _with_comments(bases: list[str], records: list[dict[str, Any]]) -> list[str]:
     """Add comments to names of post hoc clusterings that coincide, where the comments differ.
 
-    That a clustering is of the end of the pretraining is said already; what its trainer's comment adds are settings.
+    Names already say if a clustering is of the end of the pretraining; its trainer's comment only adds settings.
     """
     found = list(bases)
     for members in grouped(range(len(bases)), key=lambda i: bases[i]):

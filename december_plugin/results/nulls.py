@@ -1,8 +1,7 @@
-"""Types or a continuum: the agreement between seeds beside its null, as pandas data frames.
+"""Types or a continuum: the agreement between seeds compared with its null, as pandas data frames.
 
-They take the same restrictions as those of :mod:`december_plugin.results.agreement`, and speak of the same
-configurations: dataset, model, trainer and clustering, without the seed. ``docs/are-there-types.md`` says how to read
-the answers, and what they cannot say.
+Restrictions and configurations (dataset, model, trainer and clustering, without the seed) are those of
+:mod:`december_plugin.results.agreement`. ``docs/are-there-types.md`` explains how to read them, and their limits.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from december_plugin.schemas.declare import DecemberTables
 
 
 def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
-    """Return the agreement between seeds of every configuration beside its null, where surrogates were drawn.
+    """Return the agreement between seeds of every configuration with its null, where surrogates were drawn.
 
     Parameters
     ----------
     tables
         The tables.
     restriction
-        Which assignments to take. Pairs count of which both models are selected, and whose labels are still those
-        beside which the surrogates were drawn.
+        Which assignments to take. A pair counts if both models are selected, and their labels are still those that
+        they had when the surrogates were drawn.
 
     Returns
     -------
@@ -45,7 +44,7 @@ def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
         the same pairs ``null_mean``, ``null_sd`` (divisor n - 1), ``null_low`` and ``null_high`` (2.5 and 97.5 %
         quantiles), ``n_draws``, ``n_pairs``, the one-sided ``p_value``; valleys between clusters, mean over the seeds,
         ``valleys_mean``, of surrogates ``null_valleys_mean``, and their ``valleys_p_value``, NaN where they were not
-        looked at; and the configuration's key.
+        computed; and the configuration's key.
 
     See Also
     --------
@@ -100,7 +99,7 @@ def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
 
 
 def _valleys(entry: Mapping[str, Any], used: list[int]) -> tuple[np.ndarray | None, list[float]]:
-    """Return the valleys of the seeds at these places, of surrogates and real ones; None and none if not looked at."""
+    """Return valleys of surrogates and real ones, of the seeds at these places; None and [] if not computed."""
     if entry["null_valleys"] is None:
         return None, []
     return np.asarray(entry["null_valleys"])[:, used], np.asarray(entry["valleys"])[used].tolist()
@@ -114,5 +113,5 @@ def _observed(tables: DecemberTables) -> dict[tuple[Any, ...], float]:
 
 
 def above_null(tables: DecemberTables, restriction: Any, key: list[str]) -> pd.DataFrame:
-    """Return how far each configuration's agreement between seeds lies above its null."""
+    """Return how far each configuration's agreement between seeds is above its null."""
     return above_null_columns(null_table(tables, restriction), key)

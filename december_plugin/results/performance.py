@@ -92,9 +92,9 @@ def performance_table(tables: DecemberTables, restriction: Any = True) -> pd.Dat
 def with_model_labels(labelled: pd.DataFrame, performance: pd.DataFrame) -> pd.DataFrame:
     """Return ``performance_table`` with a ``label``: the methods that show the models of each trainer.
 
-    Clusterings do not change a model, so that methods which cluster the same models are named together, each in one
-    space, that of the readout vectors where it is among them. Trainers of one
-    name, such as DECEMber's for several K, come one after the other, distinguished by their numbers of clusters.
+    Clusterings do not change a model, so methods that cluster the same models are named together, each in one space,
+    preferably that of the readout vectors. Trainers of one name, such as DECEMber's for several K, follow each other,
+    distinguished by their numbers of clusters.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def session_performance(tables: DecemberTables, restriction: Any = True) -> pd.D
     pandas.DataFrame
         One row per session: ``data_key``, ``n_test_trials``, ``untested`` (why it was not tested, a sentence; "" if it
         was), ``test_correlation``, ``single_trial_ceiling``, ``correlation_to_average``, ``average_ceiling``,
-        ``normalized_correlation`` and ``feve``, NaN where there is none.
+        ``normalized_correlation`` and ``feve``, NaN where not available.
 
     See Also
     --------
@@ -177,7 +177,7 @@ def session_performance(tables: DecemberTables, restriction: Any = True) -> pd.D
 
 
 def untested_sessions(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
-    """Return the sessions that enter no score of the test tier: they were not measured there, or not often enough.
+    """Return the sessions without scores on the test tier: they were not measured there, or not often enough.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def untested_sessions(tables: DecemberTables, restriction: Any = True) -> pd.Dat
     -------
     pandas.DataFrame
         ``dataset_fn``, ``dataset_hash``, ``data_key``, ``n_trials`` of the tier, and ``reason``, a sentence about the
-        session. Sessions tested by a release that did not store the reason are not in it.
+        session. Sessions tested by a release that did not store the reason are not included.
 
     See Also
     --------

@@ -1,4 +1,4 @@
-"""What all questions to the filled tables have in common: which assignments are meant, and what belongs to them.
+"""Shared by all queries of the filled tables: which assignments a restriction selects, and what belongs to them.
 
 A *configuration* is everything that defines an assignment but the seed: dataset, model, trainer and clustering.
 Restrictions are DataJoint's: a dict, a string of SQL, a list of keys, or another query. They may name the primary key,
@@ -26,7 +26,7 @@ def configuration_key(tables: DecemberTables) -> list[str]:
 
 
 def frame_of(query: Any, *attributes: str) -> pd.DataFrame:
-    """Return a query as a frame that has its columns also when it has no rows."""
+    """Return a query as a frame that has its columns even without rows."""
     return pd.DataFrame(query.fetch(*attributes, as_dict=True), columns=list(attributes) or list(query.heading.names))
 
 
@@ -39,9 +39,8 @@ def selected_assignments(tables: DecemberTables, restriction: Any) -> Any:
 def assignments_of(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
     """Return one row per assignment: key, ``method``, ``n_clusters`` and what the trainer did.
 
-    Where a method found the number of clusters, which may be another one for every seed, ``n_clusters`` is the median
-    over the seeds of the configuration (the smaller one of two in the middle), so that it has one place among the
-    others.
+    If a method finds the number of clusters, which may differ between seeds, ``n_clusters`` is the median over the
+    seeds of the configuration (the smaller one of two in the middle), so that the configuration has one place.
     """
     query = tables.TrainingSummary.proj(*SUMMARY_COLUMNS)
     assignments = frame_of(selected_assignments(tables, restriction))
@@ -65,7 +64,7 @@ def with_columns_of(assignments: pd.DataFrame, query: Any, tables: DecemberTable
 
 
 def seed_agreement_of(tables: DecemberTables, assignments: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Return the agreement between the seeds of every configuration, over pairs of which both are selected.
+    """Return the agreement between the seeds of every configuration, over pairs of which both seeds are selected.
 
     Parameters
     ----------
@@ -79,8 +78,8 @@ def seed_agreement_of(tables: DecemberTables, assignments: pd.DataFrame, measure
     Returns
     -------
     pandas.DataFrame
-        The configuration's key, ``agreement_mean``, ``agreement_sd`` (divisor n - 1) and ``n_pairs``; no row for a
-        configuration without a pair.
+        The configuration's key, ``agreement_mean``, ``agreement_sd`` (divisor n - 1) and ``n_pairs``; configurations
+        without a pair have no row.
     """
     key = configuration_key(tables)
     pairs = frame_of(tables.SeedAgreement().proj(agreement=measure))
@@ -120,12 +119,12 @@ def one_assignment(tables: DecemberTables, restriction: Any) -> dict[str, Any]:
 
 
 def known_types_name(tables: DecemberTables, types_name: str | None) -> str | None:
-    """Return which set of known types is meant: the one that is named, else the only one; None where there is none.
+    """Return the name of the set of known types: the given one, else that of the only set; None if there is no set.
 
     Raises
     ------
     SettingsError
-        If there is no set of this name, or if there are several and none is named.
+        If no set has this name, or if there are several and none is named.
     """
     known = sorted(map(str, tables.KnownTypes.fetch("types_name")))
     if types_name is None:
@@ -141,7 +140,7 @@ def known_types_name(tables: DecemberTables, types_name: str | None) -> str | No
 
 
 def current_labels(tables: DecemberTables, models: pd.DataFrame) -> dict[tuple[Any, ...], str]:
-    """Return the digests of the labels that the selected assignments have now, by configuration and seed."""
+    """Return the digests of the current labels of the selected assignments, by configuration and seed."""
     names = [*configuration_key(tables), "seed"]
     digests = models[names].merge(frame_of(tables.ClusterAssignment.proj("labels_md5")), on=names)
     return {tuple(row): digest for *row, digest in digests[[*names, "labels_md5"]].itertuples(index=False)}

@@ -1,4 +1,4 @@
-"""Reads everything that a report says out of the tables; an account that may only read can do this."""
+"""Reads everything that a report says from the tables; a read-only account is enough."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from december_plugin.results.performance import CEILINGS, COUNTS, SCORES, stored
 from december_plugin.results.report_analysis import AnalysisReader, group_columns
 from december_plugin.schemas.declare import DecemberTables
 
-MOST_IN_TITLE = 2  # datasets that are named there
+MOST_IN_TITLE = 2  # datasets
 OUTPUTS_AT_ONCE = 20  # trainers' outputs hold curves and mixtures: some MB each where there are many clusters
 
 
@@ -33,9 +33,9 @@ class ReportSettings:
     title, command
         See :class:`~december_plugin.findings.data.ReportData`.
     types_name
-        Known types to compare with; None takes the only ones there are.
+        Set of known types to compare with; None: the only set.
     n_clusters
-        Number of clusters whose clusters are shown one by one; None chooses.
+        The K whose clusters are shown one by one; None: chosen from the results.
     dataset, model
         Beginnings of hashes: only these datasets and models.
     tsne
@@ -60,7 +60,7 @@ def collect_report(
     settings: ReportSettings,
     log: Callable[[str], None] = lambda text: None,
 ) -> ReportData:
-    """Read what a report says.
+    """Read everything that a report says.
 
     Parameters
     ----------
@@ -69,12 +69,12 @@ def collect_report(
     settings
         What to show.
     log
-        Is told what is done, for what takes long.
+        Called with a line of text before each slow step.
 
     Raises
     ------
     SettingsError
-        If there is no assignment, or none that the settings leave; for unknown types or a K that nothing has.
+        If there is no assignment, or the settings leave none; for unknown types or a K without clusterings.
 
     See Also
     --------
@@ -138,7 +138,7 @@ def selected_agreement(tables: DecemberTables, settings: ReportSettings, restric
     """Return the rows of ``agreement_table`` that the settings leave, or raise a SettingsError that says what to do."""
     table = agreement_table(tables, restriction, types_name=settings.types_name)
     if table.empty and len(tables.ClusterAssignment()):
-        raise SettingsError("no cluster assignment fits what was chosen; `december ari` lists what there is.")
+        raise SettingsError("no cluster assignment fits the selection; `december ari` lists all of them.")
     if table.empty:
         planned = len(tables.TrainingPlan())
         trained = len(tables.TrainedModel())
@@ -156,12 +156,12 @@ def selected_agreement(tables: DecemberTables, settings: ReportSettings, restric
         table = table[table[f"{kind}_hash"].str.startswith(beginning)]
         if table.empty:
             raise SettingsError(
-                f"no {kind} with cluster assignments has a hash that begins with {beginning!r}. There are: "
+                f"no {kind} with cluster assignments has a hash that begins with {beginning!r}. Hashes: "
                 f"{', '.join(hashes)}."
             )
     if settings.n_clusters is not None and settings.n_clusters not in set(table["n_clusters"]):
         counts = ", ".join(str(k) for k in sorted(set(table["n_clusters"])))
-        raise SettingsError(f"there are no assignments with {settings.n_clusters} clusters. There are: {counts}.")
+        raise SettingsError(f"there are no assignments with {settings.n_clusters} clusters. Available: {counts}.")
     return table.reset_index(drop=True)
 
 
@@ -226,7 +226,7 @@ def read_entries(tables: DecemberTables, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_json(value: Any) -> str:
-    """Return stored settings as text; what JSON does not know is written as Python writes it."""
+    """Return stored settings as JSON; values that JSON lacks are written as Python writes them."""
 
     def other(entry: Any) -> Any:
         return entry.tolist() if hasattr(entry, "tolist") else repr(entry)
@@ -267,7 +267,7 @@ def read_trainings(tables: DecemberTables, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def training_versions(tables: DecemberTables, trainings: pd.DataFrame) -> pd.DataFrame:
-    """Return which versions of packages the trainings recorded, and how many each."""
+    """Return the versions of packages that trainings recorded, each with its number of models."""
     key = [name for name in tables.TrainedModel.primary_key if name in trainings]
     keys = trainings[key].to_dict("records")
     counts: dict[tuple[str, str], int] = {}
@@ -292,7 +292,7 @@ def _state_of_jobs(tables: DecemberTables) -> dict[str, pd.DataFrame]:
 
 
 def server_of(connection: Any) -> str:
-    """Return host and version of the server; no account."""
+    """Return host and version of the server, without the account."""
     (number,) = connection.query("SELECT VERSION()").fetchone()
     host = str(connection.conn_info.get("host", "")) or "localhost"
     return f"{host}, version {number}"

@@ -1,4 +1,4 @@
-"""Reads what a report says about one dataset with one model."""
+"""Reads what a report says about one dataset and model."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ MOST_CONFUSIONS = 8
 
 
 def group_columns() -> list[str]:
-    """Return the columns that make a dataset with a model."""
+    """Return the columns that identify a dataset and a model."""
     return ["dataset_fn", "dataset_hash", "model_fn", "model_hash"]
 
 
 @dataclass(eq=False)
 class AnalysisReader:
-    """Reads one analysis; what is missing is noted in ``missing``, with what to do about it.
+    """Reads one analysis; ``missing`` lists what is missing, and what to do about it.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class AnalysisReader:
     types_name, n_clusters, tsne, max_neurons_per_session
         See :class:`december_plugin.results.report.ReportSettings`.
     log
-        Is told what takes long.
+        Called with a line of text before each slow step.
     """
 
     tables: DecemberTables
@@ -123,7 +123,7 @@ class AnalysisReader:
         return {name: row[f"{kind}_{name}"] for name in ("fn", "hash", "comment", "config")}
 
     def _space(self) -> str:
-        """Return what of a neuron is compared, in words; "" where configurations differ in it."""
+        """Return what of a neuron is compared, in words; "" if configurations differ in it."""
         phrases = {method.space.phrase for method in self.agreement["identity"]}
         return phrases.pop() if len(phrases) == 1 else ""
 
@@ -155,7 +155,7 @@ class AnalysisReader:
         return name, known_types_of(self.tables, self.group, name)
 
     def _evidence(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """Return null bands, criteria for K, what they pick, and consensus; empty frames where there is nothing."""
+        """Return null bands, criteria for K, what they pick, and consensus; empty frames where not computed."""
         from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
         from december_plugin.results.consensus import consensus_table
         from december_plugin.results.nulls import null_table
@@ -357,7 +357,7 @@ class AnalysisReader:
     def _preferred(
         self, shown: ShownAssignments, key: dict[str, Any], functions: FunctionalBlocks | None, with_tsne: bool
     ) -> PreferredImages:
-        """Return what clusters prefer, beside the t-SNE of their own vectors where these can be read."""
+        """Return what clusters prefer, with the t-SNE of their own vectors where these can be read."""
         from datajoint.errors import DataJointError
 
         points = None
@@ -366,7 +366,7 @@ class AnalysisReader:
                 points = self._computed_embedding(key).neurons
             except (DecemberError, DataJointError, OSError) as error:
                 words = " ".join(str(error).split())
-                self.missing.append(MissingItem("the t-SNE beside maximally exciting images", words))
+                self.missing.append(MissingItem("the t-SNE next to maximally exciting images", words))
         return preferred_images(shown, key, functions, points)
 
     def _aligned(self, shown: ShownAssignments, with_tsne: bool) -> AlignedVectors | None:

@@ -1,4 +1,4 @@
-"""Reads what a report and the figures show of clusters that compute the same thing, and of what they prefer."""
+"""Reads which clusters compute the same thing, and what they prefer, for the report and the figures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEURON = ["data_key", "unit_id"]
 
 @dataclass(frozen=True, eq=False)
 class ShownAssignments:
-    """Which assignments are shown first, where there is room for one.
+    """Chooses the assignment to show where there is room for only one.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class ShownAssignments:
     chosen
         The row whose clusters are shown one by one.
     seed
-        The seed whose numbers its clusters have; None if that is not known.
+        The seed whose numbers its clusters have; None if unknown.
     """
 
     tables: DecemberTables
@@ -48,9 +48,10 @@ class ShownAssignments:
     seed: int | None
 
     def first(self, found: Sequence[Found], key_of: Callable[[Found], Mapping[str, Any]]) -> Found:
-        """Return of several results the one of the chosen configuration and seed, or the nearest to it.
+        """Return the result of the chosen configuration and seed, or the one closest to it.
 
-        Next come those of aligned vectors, and of these the ones with nearly as many clusters, small seeds first.
+        After that, results of aligned vectors come first, then those with a similar number of clusters, then small
+        seeds.
         """
 
         def order(each: Found) -> tuple[Any, ...]:
@@ -87,7 +88,7 @@ class ShownAssignments:
 def functional_blocks(
     shown: ShownAssignments, group: Mapping[str, Any]
 ) -> tuple[FunctionalBlocks | None, pd.DataFrame]:
-    """Return which clusters of one model respond alike, and a row for every model for which that is known.
+    """Return which clusters of one model respond alike, and a row for every model where this is known.
 
     Parameters
     ----------

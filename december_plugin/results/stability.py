@@ -1,4 +1,4 @@
-"""How stable the clusters of one stored model are when its neurons are resampled, as a data frame."""
+"""How stable the clusters of one stored model are when its neurons are resampled, as data frames."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def stability_frame(
 ) -> pd.DataFrame:
     """Return how well the clusters of one assignment are found again in random parts of its neurons.
 
-    What workers have computed is read from ``WithinModelStability``; for other settings it is computed now, which needs
-    the store, and clusters ``n_draws`` times. Of DECEMber it is its clustering part, as in
-    the null: the mixture, started by k-means, on the vectors as the training left them.
+    Results of workers are read from ``WithinModelStability``; with other settings, it is computed now, which needs the
+    store, and clusters ``n_draws`` times. For DECEMber, as in the null, only the clustering is repeated: the mixture,
+    started by k-means, on the vectors at the end of the training.
 
     Parameters
     ----------
@@ -52,8 +52,7 @@ def stability_frame(
         One row per cluster: ``cluster``, ``n_neurons``, ``jaccard_mean`` and ``jaccard_sd`` over draws: from 0.75 on a
         cluster is stable, below 0.5 it dissolves (Hennig 2007). ``attrs`` has ``jaccard``, their mean weighted with
         neurons, ``agreement``, the mean adjusted Rand index between the clusters and those of the parts, ``n_draws``
-        and ``share``; ``null_mean``, ``p_value`` and ``n_surrogates`` of surrogates where workers have drawn them, else
-        NaN and 0.
+        and ``share``; ``null_mean``, ``p_value`` and ``n_surrogates`` if workers have drawn surrogates, else NaN and 0.
 
     Raises
     ------
@@ -99,7 +98,7 @@ def stored_resampling(tables: DecemberTables, key: dict[str, Any]) -> dict[str, 
 
 
 def stability_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
-    """Return the stability of every assignment that workers have computed; of several resamplings that of most draws.
+    """Return the stability of every assignment for which workers have computed it; the one with most draws.
 
     Parameters
     ----------

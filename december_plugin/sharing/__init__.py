@@ -1,4 +1,4 @@
-"""Shares a result: everything of it in one file, and its neurons as AnnData."""
+"""Shares a result: all of it in one file, and its neurons as AnnData."""
 
 from typing import TYPE_CHECKING
 

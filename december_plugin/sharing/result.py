@@ -44,13 +44,13 @@ class Result:
     settings
         ``types_name``, ``n_clusters``, ``dataset`` and ``model`` choose the configurations.
     restriction
-        Which assignments to take of these, as DataJoint has it: by key, ``method`` or ``n_clusters``. All seeds of a
-        configuration are part of the result.
+        Which of their assignments to take, a restriction of DataJoint by key, ``method`` or ``n_clusters``. All seeds
+        of a configuration are part of the result.
 
     Raises
     ------
     SettingsError
-        If there is no assignment, or none that was chosen.
+        If there are no assignments, or none is selected.
 
     Examples
     --------
@@ -101,7 +101,7 @@ class Result:
         return self.configurations[configuration_key(self.tables)].to_dict("records")
 
     def readouts(self, training: int) -> ReadoutEmbeddings:
-        """Return the readout vectors of a trained model; neurons without unit ids are known by their positions."""
+        """Return the readout vectors of a trained model; positions replace missing unit ids."""
         key = self.key_of(training)
         config = full_config(self.tables.nnfabrik, key, trainer=False)
         embeddings = stored_embeddings(self.tables.TrainedModel, config, key)

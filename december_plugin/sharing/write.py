@@ -58,7 +58,7 @@ def write_bundle(
     force: bool = False,
     log: Callable[[str], None] = lambda text: None,
 ) -> dict[str, int]:
-    """Write a result into one file, for a paper's supplement or another machine; whole or not at all.
+    """Write a result into one file, for a paper's supplement or another machine; completely or not at all.
 
     Parameters
     ----------
@@ -70,16 +70,16 @@ def write_bundle(
         ``types_name``, ``n_clusters``, ``dataset`` and ``model`` choose the configurations; the rest is about the
         report.
     restriction
-        Which assignments to take of these, as DataJoint has it: by key, ``method`` or ``n_clusters``. All seeds of a
-        configuration are taken.
+        Which of their assignments to take, a restriction of DataJoint by key, ``method`` or ``n_clusters``. All seeds
+        of a configuration are included.
     models
-        Whether the weights of the models are part of it. Without them it can be read, but not imported into tables.
+        Whether to include the weights of the models. Without them it can be read, but not imported into tables.
     report
-        Whether the report is part of it, where it can be: see :func:`can_have_report`.
+        Whether to include the report if possible, see :func:`can_have_report`.
     force
-        Replace the file if it is there.
+        Replace the file if it exists.
     log
-        Is told what is done.
+        Called with a line of text before each step.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def write_bundle(
     Raises
     ------
     SettingsError
-        If there is no assignment, or none that was chosen, or the file is there already.
+        If there are no assignments, none is selected, or the file exists already.
     EmbeddingError, BundleError, DamagedError
         If a state dict is missing or damaged, holds what a bundle cannot hold, or the file cannot be written.
 
@@ -133,7 +133,7 @@ def write_bundle(
 
 
 def can_have_report(settings: ReportSettings, restriction: Any) -> bool:
-    """Return whether a report says nothing of what is not part of the result: it covers whole datasets and models."""
+    """Return whether a report covers nothing beyond the result: it is always of whole datasets and models."""
     return restriction is True and settings.n_clusters is None
 
 

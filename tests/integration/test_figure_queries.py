@@ -229,14 +229,14 @@ def test_every_figure_that_the_tables_allow(lab, tmp_path, capsys, monkeypatch):
     assert "there is one strength of the clustering loss only" in reasons.values()
 
 
-def test_sentences_of_a_figure_stand_beside_it(tmp_path, monkeypatch):
+def test_a_figure_has_its_caption_in_a_text_file(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "FORMATS", ("svg",))
     drawn = figures.Captioned(Figure(), "what the criteria pick\n")
     name, paths, reason = figures._drawn("cluster-count", lambda: drawn, tmp_path)
     assert (name, [path.name for path in paths], reason) == (name, ["cluster-count.svg", "cluster-count.txt"], "")
     assert (tmp_path / "cluster-count.txt").read_text(encoding="utf-8") == "what the criteria pick\n"
     (tmp_path / "other.txt").mkdir()
-    message = f"the text beside the figure other cannot be written to {tmp_path}: Is a directory. Choose a folder that "
+    message = f"the caption of the figure other cannot be written to {tmp_path}: Is a directory. Choose a folder that "
     with pytest.raises(SettingsError, match=re.escape(message)):
         figures._drawn("other", lambda: drawn, tmp_path)
 
@@ -268,6 +268,6 @@ def test_nothing_to_draw(new_schema_name, tmp_path, capsys):
     open_lab(schema)
     assert main(["figures", str(tmp_path), "--schema", schema, "--nnfabrik", schema]) == 1
     assert capsys.readouterr().err == (
-        "december: error: there are no assignments yet, so that there is nothing to draw. `december register` plans "
+        "december: error: there are no assignments yet, so there is nothing to draw. `december register` plans "
         "trainings, `december worker` computes them.\n"
     )

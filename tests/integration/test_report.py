@@ -311,8 +311,8 @@ def test_a_report_over_nothing_is_an_error_and_no_file(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--clusters", "9"], "there are no assignments with 9 clusters. There are: 2, 3, 4."),
-        (["--dataset", "zz"], "no dataset with cluster assignments has a hash that begins with 'zz'. There are: "),
+        (["--clusters", "9"], "there are no assignments with 9 clusters. Available: 2, 3, 4."),
+        (["--dataset", "zz"], "no dataset with cluster assignments has a hash that begins with 'zz'. Hashes: "),
         (["--types", "mine"], "there are no known types named 'mine'. Known: planted."),
         (["--max-neurons", "0"], "--max-neurons"),
     ],

@@ -107,7 +107,7 @@ def test_a_pickled_array_is_not_loaded(tmp_path: Path) -> None:
     written(tmp_path / "a.zip", **{"arrays/a.npy": content.getvalue(), "arrays/b.npy": pickle.dumps(1)})
     with Archive(tmp_path / "a.zip") as archive:
         for name in archive.names():
-            with pytest.raises(BundleError, match=f"{name} is not an array of NumPy"):
+            with pytest.raises(BundleError, match=f"{name} is not a NumPy array"):
                 Decoder(archive).decode({"$": "array", "file": name}, what="it")
 
 
