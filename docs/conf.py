@@ -5,7 +5,11 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import os
+import re
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +162,33 @@ def write_reference(app: Any, config: Any) -> None:
             page.write_text(text, encoding="utf-8")
 
 
+def keep_underscores(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Escape the last underscore of fields such as ``:ivar means_:``, which would be read as the mark of a link."""
+    for number, line in enumerate(lines):
+        if field := re.match(r":(ivar|param) [^:]*:", line):
+            lines[number] = re.sub(r"_(?=[,:])", r"\\_", field.group()) + line[field.end() :]
+
+
+def prepare_notebook(homes: Path, page: str) -> None:
+    """Let the notebook of a page use a new lab, not the user's, and the commands of this environment."""
+    os.environ["DECEMBER_HOME"] = str(homes / page)
+    commands = str(Path(sys.executable).parent)
+    if commands not in os.environ["PATH"].split(os.pathsep):
+        os.environ["PATH"] = commands + os.pathsep + os.environ["PATH"]
+
+
+def stop_servers(homes: Path) -> None:
+    """Stop the servers of notebooks that failed before their last cell, which stops them."""
+    for home in homes.rglob("server"):
+        environment = {**os.environ, "DECEMBER_HOME": str(home.parent)}
+        subprocess.run(["december", "db", "stop", "--force"], env=environment, check=False, capture_output=True)
+
+
 def setup(app: Any) -> None:
-    """Connect the reference's pages."""
+    """Connect the reference's pages, their links and what notebooks need."""
+    homes = tempfile.TemporaryDirectory(prefix="december-docs-")  # removed when Python ends
     app.connect("config-inited", write_reference)  # before pages are looked for, which autosummary then reads
     app.connect("missing-reference", link_public_name)
+    app.connect("autodoc-process-docstring", keep_underscores, priority=600)  # after napoleon, which makes the fields
+    app.connect("source-read", lambda _app, page, _source: prepare_notebook(Path(homes.name), page))
+    app.connect("build-finished", lambda _app, _error: stop_servers(Path(homes.name)))
