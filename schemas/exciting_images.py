@@ -39,6 +39,12 @@ logger = logging.getLogger(__name__)
 OF_METHOD = is_for_method("mei_clusterings")
 STATEMENT_BYTES = 500_000  # of images in one INSERT, well below the 1 MB that the strictest servers take
 WHOLE = ("max_steps", "patience", "n_starts", "seed")  # settings of the ascent that are whole numbers
+# What to do about images of models that were deleted before the images were stored, and afterwards.
+RUN_AGAIN = "Run this job again (`december jobs retry`): its images are then those of the models that are there."
+FIND_AGAIN = (
+    "Train them again, or delete this entry of Mei, so that its images are computed again from the models that are "
+    "there."
+)
 COMPARED, TOO_FEW, CLIPS = "compared", "too few neurons", "clips"
 
 
@@ -109,8 +115,17 @@ class _TableOfImages:
         """Return the trained models that differ from that of a key in nothing but the seed, as a query."""
         return self.trained_model_table & {name: key[name] for name in DIFFERS}
 
-    def _members(self, key: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+    def _members(self, key: Mapping[str, Any], seeds: Sequence[int], *, remedy: str) -> dict[str, Any]:
         """Return the seeds of an ensemble, and what the trainers said about the neurons of each.
+
+        Parameters
+        ----------
+        key
+            Of the assignment.
+        seeds
+            Of the models.
+        remedy
+            What to do if the model of a seed is missing, a sentence.
 
         Raises
         ------
@@ -122,8 +137,7 @@ class _TableOfImages:
         if missing := [seed for seed in seeds if seed not in neurons]:
             raise MisfitError(
                 f"the images are those of the models with the seeds {_in_words(seeds)}, of which the trained models of "
-                f"seed {_in_words(missing)} were deleted. Train them again, or delete this entry of Mei, so that its "
-                "images are computed again from the models that are there."
+                f"seed {_in_words(missing)} were deleted. {remedy}"
             )
         return {"neurons": {str(seed): neurons[seed] for seed in seeds}, "seeds": list(seeds)}
 
@@ -247,7 +261,8 @@ class Mei(_TableOfImages, dj.Computed):
 
         inputs = decode_blob(fetched)
         chosen = self._best_predicted(key, inputs["per_cluster"])
-        ensemble, loaders = self._ensemble(key, {**inputs, **self._members(key, self._seeds(key, inputs["of_seeds"]))})
+        members = self._members(key, self._seeds(key, inputs["of_seeds"]), remedy=RUN_AGAIN)
+        ensemble, loaders = self._ensemble(key, {**inputs, **members})
         recorded = recorded_canvas(ensemble.models[0], loaders, list(dict.fromkeys(chosen.ids.data_keys)))
         given = inputs["ascent"]
         norm = recorded.norm if given["norm"] is None else float(given["norm"])
@@ -274,7 +289,7 @@ class Mei(_TableOfImages, dj.Computed):
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], neurons: list[dict[str, Any]]) -> None:
         """Insert the entry and its neurons, some images at a time, if all of its models are still there."""
-        self._members(key, row["mei_seeds"].tolist())
+        self._members(key, row["mei_seeds"].tolist(), remedy=RUN_AGAIN)
         self.insert1({**key, **row})
         for start, stop in _parts([each["mei_image"].nbytes for each in neurons]):
             self.Neuron.insert({**key, **neuron} for neuron in neurons[start:stop])
@@ -436,7 +451,7 @@ class MeiConfusion(_TableOfImages, dj.Computed):
         least = (self.settings_table & key).fetch1("mei_least_correlation")
         fetched = {
             "config": full_config(self.nnfabrik, key, trainer=False),
-            **self._members(key, seeds.tolist()),
+            **self._members(key, seeds.tolist(), remedy=FIND_AGAIN),
             "least": float(least),
         }
         return (encode_blob(fetched),)

@@ -220,6 +220,11 @@ def _few_between(analysis: Analysis) -> Evidence | None:
             " At the number of clusters on which the criteria of a method agree, they are this deep for "
             f"{at_count.sum()} of {numbered(len(at_count), 'method')}."
         )
+        if len(mostly):
+            text += (
+                f" The valleys of {mostly.sum()} of {numbered(len(mostly), 'other method')} are this deep at more than "
+                "half of the numbers of clusters."
+            )
     elif deep.any() and not mostly.any():
         text += " No method has them at more than half of its numbers of clusters."
     return Evidence(question, "for" if at_count.any() or mostly.any() else "against", text)

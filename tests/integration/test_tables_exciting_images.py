@@ -213,6 +213,7 @@ def test_models_that_are_deleted_while_images_are_sought_are_not_part_of_any(of_
     while_images_are_sought(monkeypatch, tables, lambda key: (tables.TrainedModel & {"seed": 3 - key["seed"]}).delete())
     errors = tables.Mei.populate(suppress_errors=True)["error_list"]
     assert "the models with the seeds 1 and 2, of which the trained models of seed" in errors[0][1]
+    assert "were deleted. Run this job again (`december jobs retry`)" in errors[0][1]
     assert len(tables.Mei()) == len(tables.Mei.Neuron()) == 0
 
 

@@ -3,7 +3,7 @@
 The first of these that is set counts:
 
 ====================  ==========================================================
-``--notify``          of ``december pool`` and ``december run``
+``--notify``          of ``december pool``, ``run`` and ``worker``
 DECEMBER_NOTIFY       in the environment
 december.notify       in DataJoint's configuration (``dj_local_conf.json``)
 ====================  ==========================================================

@@ -129,6 +129,26 @@ def test_valleys_decide_at_the_number_of_clusters_on_which_criteria_agree() -> N
     assert of(found(np.nan), "Valleys between clusters")[0] == "for"
 
 
+def test_methods_whose_criteria_agree_on_no_number_count_by_their_share_and_the_text_says_so() -> None:
+    """Only one method has deep valleys, and its criteria agree on no number of clusters."""
+    table = parts.agreement()
+    choices = parts.choices(table, picked=6.0)
+    alone = choices["label"][0]
+    choices.loc[choices["label"] == alone, ["count", "count_low", "count_high"]] = np.nan
+    nulls = parts.nulls(table, valleys_p_value=0.02)
+    nulls["valleys_mean"] = np.where(nulls["label"] == alone, 0.4, 0.2)
+    state, text = of(answer(replace(parts.full_analysis(), nulls=nulls, choices=choices)), "Valleys between clusters")
+    assert state == "for"
+    assert text.endswith(
+        "At the number of clusters on which the criteria of a method agree, they are this deep for 0 of 4 methods. The "
+        "valleys of 1 of 1 other method are this deep at more than half of the numbers of clusters."
+    )
+    nulls["valleys_mean"] = 0.2
+    state, text = of(answer(replace(parts.full_analysis(), nulls=nulls, choices=choices)), "Valleys between clusters")
+    assert state == "against"
+    assert "0 of 4 methods. The valleys of 0 of 1 other method" in text
+
+
 def test_the_number_of_clusters_has_an_uncertainty_and_what_contradicts_it_is_said() -> None:
     table = parts.agreement()
     choices = parts.choices(table, picked=5.0, low=4.0)
