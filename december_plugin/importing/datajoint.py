@@ -1,8 +1,8 @@
 """DataJoint, imported quietly and with the settings that the environment names.
 
-With a lab's DataJoint settings (``dj_local_conf.json``, ``~/.datajoint_config.json``, ``DJ_HOST``, ``DJ_USER``,
-``DJ_PASS``, or ``dj.config`` set in a program) these are used as they are; ``DECEMBER_SETTINGS_FILE`` names a file that
-is read instead of DataJoint's two.
+A lab's DataJoint settings (``dj_local_conf.json``, ``~/.datajoint_config.json``, ``DJ_HOST``, ``DJ_USER``, ``DJ_PASS``,
+or ``dj.config`` set in a program) are used as they are; ``DECEMBER_SETTINGS_FILE`` names a file that is read instead of
+DataJoint's two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _settings_read: str | None = None  # the file of DECEMBER_SETTINGS_FILE whose se
 
 
 class _ConnectionNoise(logging.Filter):
-    """Drops what DataJoint says about every connection and nothing else."""
+    """Drops what DataJoint logs about every connection, and nothing else."""
 
     BEGINNINGS = ("No config file was found", "DataJoint is configured from", "Overloaded settings")
     verbose = False
@@ -69,16 +69,16 @@ def _read_named_settings(dj: ModuleType) -> None:
     if not named or _settings_read == named:
         return
     if not Path(named).is_file():
-        raise SettingsError(f"{SETTINGS_FILE} is {named}, and there is no such file. Write it, or unset the variable.")
+        raise SettingsError(f"{SETTINGS_FILE} is {named}, which does not exist. Write it, or unset the variable.")
     dj.config.clear()
     dj.config.update(dj.settings.default)
     dj.config.load(named)
-    dj.config.update(dj.settings.mapping)  # variables such as DJ_HOST go before any file
+    dj.config.update(dj.settings.mapping)  # variables such as DJ_HOST take precedence over files
     _settings_read = named
 
 
 def settings_source() -> str:
-    """Return where DataJoint's settings come from, as in messages."""
+    """Return where DataJoint's settings come from, for messages."""
     names = [name for name in ENVIRONMENT if os.environ.get(name)]
     named = os.environ.get(SETTINGS_FILE)
     paths = (Path(name).expanduser() for name in ((named,) if named else CONFIG_FILES))

@@ -1,7 +1,7 @@
-"""The private names of DataJoint that december relies on, all of them: what to check with another release of DataJoint.
+"""All private names of DataJoint that december uses, to be checked with every new release of DataJoint.
 
-All exist in DataJoint 0.13 and 0.14. DataJoint 2 has ``_in_transaction`` and ``_execute_query`` only: its jobs have
-tables of their own, and its stores are other classes.
+All exist in DataJoint 0.13 and 0.14. DataJoint 2 has only ``_in_transaction`` and ``_execute_query``: its jobs have
+their own tables, and its stores other classes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def user_of_queue(queue: Any) -> str:
 
 
 def has_transaction(connection: Any) -> bool:
-    """Return whether a transaction is open as far as the connection knows; unlike ``in_transaction``, nothing is asked.
+    """Return whether a transaction is open as far as the connection knows; unlike ``in_transaction``, without a query.
 
     ``Connection._in_transaction``: 0.13, 0.14, 2.
     """

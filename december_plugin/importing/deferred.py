@@ -1,10 +1,10 @@
-"""Lets a command start without the packages that it may never use.
+"""Lets commands start without packages that they may never use.
 
-DataJoint imports pandas, Matplotlib and a client of object stores, and nnfabrik imports torch, when they are imported:
-seconds, of which a command that shows a table needs nothing. After :func:`install`, modules of these two packages get a
-stand-in for each of :data:`DEFERRED`, which imports the package when an attribute of it is asked for. No other module
-sees the stand-ins: they are in ``sys.modules`` only while such a module runs for the first time, and a package that was
-imported before is taken as it is.
+When they are imported, DataJoint imports pandas, Matplotlib and a client of object stores, and nnfabrik imports torch.
+This takes seconds, and a command that shows a table needs none of them. After :func:`install`, modules of these two
+packages get a stand-in for each of :data:`DEFERRED`, which imports the package when one of its attributes is used. No
+other module sees the stand-ins: they are in ``sys.modules`` only while such a module runs for the first time, and a
+package that was imported before is used as it is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DEFERRED = {
 
 
 class _ImportedWhenUsed(types.ModuleType):
-    """Stands for a module, and imports it when an attribute is asked for."""
+    """Replaces a module, and imports it when one of its attributes is used."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # asked for by the import system

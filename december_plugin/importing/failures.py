@@ -1,7 +1,7 @@
-"""Why a function that an entry names cannot be imported, in words.
+"""Explains why a function that an entry names cannot be imported.
 
 Importing a lab's module runs the lab's code, which may raise anything: a ``SyntaxError``, a ``KeyError`` for a variable
-that is not set, a ``RuntimeError`` for a driver that is not there, or ``SystemExit``.
+that is not set, a ``RuntimeError`` for a missing driver, or ``SystemExit``.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def reason(error: BaseException) -> str:
 
 
 def was_raised_by_the_module(error: BaseException) -> bool:
-    """Return whether the module is there, and its own code has failed while it was imported."""
+    """Return whether the module exists, and its own code failed while it was imported."""
     error = _original(error)
     return isinstance(error, (SyntaxError, SystemExit)) or _frame_of_the_module(error) is not None
 
 
 def _original(error: BaseException) -> BaseException:
-    """Return the error of a module of which nnfabrik has made its own "Function ... does not exist"."""
+    """Return the error of a module that nnfabrik has replaced by its own "Function ... does not exist"."""
     cause = error.__context__
     return cause if isinstance(error, NameError) and cause is not None and _frame_of_the_module(cause) else error
 

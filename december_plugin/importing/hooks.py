@@ -1,4 +1,4 @@
-"""Runs chosen modules of other packages in special surroundings, whichever finder and loader they have."""
+"""Runs chosen modules of other packages in special surroundings, whatever their finder and loader."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 
 
 class ImportHook(importlib.abc.MetaPathFinder):
-    """Wraps the loaders that the finders behind this one find for the modules that it is about."""
+    """Wraps the loaders that later finders return for the modules of the hook."""
 
     @abstractmethod
     def applies_to(self, name: str) -> bool:
-        """Return whether the module of this dotted name is to be run in other surroundings."""
+        """Return whether the module of this dotted name runs in other surroundings."""
 
     @abstractmethod
     def surroundings(self, name: str) -> AbstractContextManager[None]:
-        """Return what is entered before the module of this name is run, and left after it."""
+        """Return a context manager that surrounds the first run of the module of this name."""
 
     @classmethod
     def install(cls) -> None:
@@ -32,10 +32,10 @@ class ImportHook(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return the module's spec with its loader wrapped; None for modules that the hook is not about."""
+        """Return the module's spec with its loader wrapped; None for modules to which the hook does not apply."""
         if not self.applies_to(fullname):
             return None
-        # Editable installs and other import hooks have finders of their own: ask everyone whose turn comes later.
+        # Editable installs and other import hooks have their own finders: ask all that come later.
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
             find = getattr(finder, "find_spec", None)
             spec = find(fullname, path, target) if find is not None else None

@@ -1,7 +1,7 @@
-"""The optional extra ``[retina]``: openretina, imported only when something of it is used.
+"""The optional extra ``[retina]``: openretina, imported only when it is used.
 
 openretina 1.1 prints, shows progress bars and seeds Python's, NumPy's and torch's global random state while it loads a
-recording. :func:`undisturbed` keeps all of that inside.
+recording. :func:`undisturbed` contains all of that.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def openretina_module(name: str) -> Any:
                 f"{INSTALL}"
             ) from None
         raise _unusable(name, error) from error
-    # A torchvision or torchaudio built for another torch raises whatever it stumbles over first: RuntimeError (an
+    # A torchvision or torchaudio built for another torch raises the first error that it meets: RuntimeError (an
     # operator does not exist), AttributeError (a half-initialised module), OSError (a missing library).
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
         raise _unusable(name, error) from error
@@ -56,7 +56,7 @@ def _unusable(name: str, error: Exception) -> MissingExtraError:
     return MissingExtraError(
         f"openretina.{name} cannot be imported ({type(error).__name__}: {error}). Its torchvision and torchaudio must "
         f"be the releases that belong to torch {torch.__version__}, and all three builds for CUDA or all for the CPU. "
-        f"Install them together, in an environment of their own: {INSTALL}"
+        f"Install them together, in a separate environment: {INSTALL}"
     )
 
 

@@ -1,10 +1,10 @@
 """Makes the pinned ecosystem importable, and changes nothing else.
 
-PyPI's nnfabrik 0.2.1 and neuralpredictors 0.3.0 say ``from collections import Iterable`` (gone since Python 3.10),
+PyPI's nnfabrik 0.2.1 and neuralpredictors 0.3.0 use ``from collections import Iterable`` (removed in Python 3.10),
 neuralpredictors imports torchvision without declaring it, and GitPython, which nnfabrik imports, raises where no git
 program is installed. While a module of these two packages is being imported, and only then, the old names exist in
-``collections`` and a stand-in takes the place of a torchvision that cannot be imported. Nothing global stays changed,
-so versions that import by themselves (the packages' git versions) are left as they are.
+``collections`` and a stand-in replaces a torchvision that cannot be imported. Nothing stays changed globally, so
+versions that need no help (the packages' git versions) are left as they are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OLD_COLLECTIONS_NAMES = ("Callable", "Iterable", "Iterator", "Mapping", "Mutable
 
 
 class _MissingTorchvision(types.ModuleType):
-    """Stands for torchvision where it cannot be imported; any use of it says so."""
+    """Replaces torchvision if it cannot be imported; any use of it raises an error."""
 
     def __init__(self, cause: BaseException):
         super().__init__("torchvision")
@@ -48,10 +48,10 @@ class _MissingTorchvision(types.ModuleType):
 
 
 class _OldCollectionsNames:
-    """Puts the old names into ``collections`` as long as at least one thread is inside.
+    """Puts the old names into ``collections`` while at least one thread is inside.
 
-    The threads are counted rather than made to wait for each other: a lock held while a module runs would meet the
-    import system's own module locks and could dead-lock two threads that import the same packages.
+    Threads are counted and do not wait for each other: a lock held while a module runs would interact with the import
+    system's own module locks and could deadlock two threads that import the same packages.
     """
 
     def __init__(self) -> None:
@@ -126,5 +126,5 @@ class _MendingHook(ImportHook):
 
 
 def install() -> None:
-    """Mend the imports of nnfabrik and neuralpredictors from now on; calling it again does nothing."""
+    """Fix the imports of nnfabrik and neuralpredictors from now on; calling it again does nothing."""
     _MendingHook.install()

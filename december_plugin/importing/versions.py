@@ -1,4 +1,4 @@
-"""Versions of installed packages, also where one of them is a source tree, or is not needed and not there."""
+"""Versions of installed packages, including source trees and packages that are not installed."""
 
 from __future__ import annotations
 

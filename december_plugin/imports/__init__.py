@@ -1,7 +1,6 @@
-"""Models trained elsewhere: readout vectors, checkpoints and tables of units, out of the files that others keep.
+"""Models trained elsewhere: reads readout vectors, checkpoints and tables of units from files.
 
-Nothing here knows of a database. What an entry of nnfabrik names as its function is in
-:mod:`december_plugin.imports.entries`.
+Nothing here needs a database. Functions that entries of nnfabrik name are in :mod:`december_plugin.imports.entries`.
 """
 
 from typing import TYPE_CHECKING

@@ -17,7 +17,7 @@ from december_plugin.imports.identity import GRID
 def data_info_of(
     state_dict: Mapping[str, Any], n_neurons: Mapping[str, int], input_shape: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
-    """Return the description of the sessions that a state dict was trained on, as far as it tells.
+    """Return the description of the sessions that a state dict was trained on, as far as it can be inferred.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def data_info_of(
     n_neurons
         Data key to number of neurons.
     input_shape
-        Of the stimuli: (channels, height, width), or (channels, frames, height, width) of movies.
+        Shape of the stimuli: (channels, height, width), or (channels, frames, height, width) for movies.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def fitted_model(
     seed: int,
     missing_as_zero: Sequence[str] = (),
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Build the model of a model function, and put a state dict into it.
+    """Build the model of a model function, and load a state dict into it.
 
     Parameters
     ----------
@@ -107,24 +107,24 @@ def fitted_model(
 def completed(
     state_dict: Mapping[str, Any], model: nn.Module, *, fn: str, missing_as_zero: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return the state dict with what it lacks of the model's entries, in the model's order.
+    """Return the state dict, completed by the model's entries that it lacks, in the model's order.
 
     Parameters
     ----------
     state_dict
         The weights.
     model
-        What they are for.
+        The model that they belong to.
     fn
-        What messages call the model's function.
+        Name of the model's function in messages.
     missing_as_zero
-        Names of entries, or patterns with ``*``, that a model of another version of its package did not have, and that
-        are set to zero: additive terms, such as biases, of which zero changes nothing.
+        Names of entries, or patterns with ``*``, that are set to zero because another version of the package did not
+        have them: additive terms, such as biases, for which zero changes nothing.
 
     Raises
     ------
     EmbeddingError
-        If an entry is missing that no pattern is for, is not the model's, or has another shape; the first is named.
+        If an entry is missing and no pattern matches it, is not the model's, or has another shape; names the first.
     """
     expected = model.state_dict()
     complete: dict[str, Any] = {}

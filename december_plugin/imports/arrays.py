@@ -1,4 +1,4 @@
-"""Matrices out of files: NumPy's, CSV and Parquet."""
+"""Reads matrices from NumPy, CSV and Parquet files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMELESS = "Unnamed: "  # what pandas calls them
 
 
 def read_array(path: str | Path, *, name: str | None = None) -> npt.NDArray[Any]:
-    """Return the array in a ``.npy`` or ``.npz`` file; that of a ``.npy`` file is mapped, not read.
+    """Return the array in a ``.npy`` or ``.npz`` file; a ``.npy`` file is memory-mapped.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def _array_name(names: list[str], name: str | None, path: Path) -> str:
 def read_table(path: str | Path) -> pd.DataFrame:
     """Return a CSV or Parquet file as a frame.
 
-    The first line of a CSV file names its columns, unless it has numbers; those of a frame without names, which counts
-    its columns from 0, name them, too.
+    The first line of a CSV file names its columns, unless it has numbers; the column numbers of a frame without names,
+    counted from 0, count as names, too.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def _is_number(text: str) -> bool:
 
 
 def read_matrix(path: str | Path, *, name: str | None = None) -> npt.NDArray[np.floating[Any]]:
-    """Return a matrix of finite numbers out of a file of any kind that is known.
+    """Return a matrix of finite numbers from a file of any supported kind.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def read_matrix(path: str | Path, *, name: str | None = None) -> npt.NDArray[np.
     Raises
     ------
     EmbeddingError
-        As of :func:`read_array` and :func:`checked_matrix`, and for another kind of file.
+        As for :func:`read_array` and :func:`checked_matrix`, or for another kind of file.
     """
     path = Path(path)
     if path.suffix in NUMPY:
@@ -155,14 +155,14 @@ def table_matrix(frame: pd.DataFrame, name: str) -> npt.NDArray[np.floating[Any]
 
 
 def checked_matrix(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.floating[Any]]:
-    """Return an array, float32 or float64, that has two dimensions and finite numbers only.
+    """Return an array, float32 or float64, with two dimensions and only finite numbers.
 
     Parameters
     ----------
     array
-        Of any kind of numbers; looked at some rows at a time, as a mapped one may be large.
+        Any kind of numbers; checked some rows at a time, as a mapped one may be large.
     name
-        What messages call it.
+        Its name in messages.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""State dicts out of checkpoints, without running code of the file."""
+"""Reads state dicts from checkpoints without running code of the file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SUFFIXES = (*PICKLED, SAFETENSORS)
 # Where training programs keep the state dict in a checkpoint; the first is Lightning's.
 HOLDERS = ("state_dict", "model_state_dict", "model_state", "model")
 MOST_NAMED = 3
-# What an array or number of NumPy is made with, by the names that NumPy 1 and 2 have stored for it: settings beside the
-# weights hold such, and none of it runs code out of the file.
+# The functions that restore NumPy's arrays and numbers, by the names that NumPy 1 and 2 store: settings stored with the
+# weights need them, and none of them runs code from the file.
 _MAKERS = {"_reconstruct": np.array(0).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
 ARRAYS: list[Any] = [
     np.ndarray,
@@ -45,9 +45,9 @@ def read_checkpoint(path: str | Path, *, prefix: str | None = None) -> dict[str,
         state dict is the file's content, or what it has under ``state_dict``, ``model_state_dict``, ``model_state`` or
         ``model``.
     prefix
-        What the names of the model's entries begin with in the file and not in the model, e.g. ``"model."``; entries of
-        anything else are left out. None: whatever comes before ``readout.`` (nothing, or the name under which a
-        Lightning module or ``DataParallel`` holds the model).
+        The prefix of the model's entries in the file, e.g. ``"model."``, which is removed; other entries are left out.
+        None: whatever precedes ``readout.`` (nothing, or the name under which a Lightning module or ``DataParallel``
+        holds the model).
 
     Returns
     -------
@@ -89,7 +89,7 @@ def checked_state_dict(state_dict: Mapping[str, Any], name: str, *, prefix: str 
     state_dict
         The state dict.
     name
-        What messages call it.
+        Its name in messages.
     prefix
         As for :func:`read_checkpoint`.
     """
@@ -124,7 +124,7 @@ def _read_pickled(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise EmbeddingError(_why_refused(path, error)) from None
-    except Exception as error:  # bytes that are damaged fail anywhere in torch's reader, with whatever error
+    except Exception as error:  # damaged bytes fail anywhere in torch's reader, with any error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise EmbeddingError(
             f"{path} cannot be read as a checkpoint of torch: {reason[:200]}. It may be incomplete, or another kind of "
@@ -133,10 +133,10 @@ def _read_pickled(path: Path) -> Any:
 
 
 def _why_refused(path: Path, error: pickle.UnpicklingError) -> str:
-    """Return why a checkpoint is refused: what of other packages it would run, as far as torch can tell."""
+    """Return why a checkpoint is refused: the code that it would run, as far as torch can tell."""
     try:
         needed = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
-    except Exception:  # of a file that is no archive of torch's; what torch said of it is all there is
+    except Exception:  # not an archive of torch: only torch's own message is left
         needed = []
     if not needed:
         return (

@@ -1,9 +1,9 @@
-"""What entries of nnfabrik name as their functions where a model was trained elsewhere.
+"""The functions in nnfabrik's entries of models that were trained elsewhere.
 
-The entries say where a model comes from; nothing is read from files here, so that workers may run these functions. A
-dataset entry is the neurons: loaders without trials. A model entry is either the readouts alone, or a model function
-with its settings and the description of the sessions that it was built for. A trainer entry says who trained it, and
-cannot train.
+The entries say where a model comes from; nothing is read from files here, so workers may run these functions. A dataset
+entry describes the neurons: loaders without trials. A model entry is either only the readouts, or a model function with
+its settings and the description of the sessions for which it was built. A trainer entry says who trained the model, and
+cannot train it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TIERS = ("train", "validation", "test")
 
 
 class NoTrials:
-    """A loader of a session whose recording is not at hand: it knows how many neurons there are, and serves nothing.
+    """A loader of a session without its recording: it knows the number of neurons, and serves nothing.
 
     Parameters
     ----------
@@ -55,16 +55,16 @@ class NoTrials:
 def imported_neurons(
     seed: int | None = None, *, sessions: Mapping[str, Sequence[Any]], recording: str = ""
 ) -> dict[str, dict[str, NoTrials]]:
-    """Return loaders without trials: of neurons that were imported without their recording.
+    """Return loaders without trials, for neurons that were imported without their recording.
 
     Parameters
     ----------
     seed
         Ignored.
     sessions
-        Data key to the number of neurons and a digest of their unit ids, which is "" where they are known by position.
+        Data key to the number of neurons and a digest of their unit ids, "" if only their positions are known.
     recording
-        What tells neurons that are known by position alone from those of another recording.
+        Distinguishes neurons that are known only by position from those of another recording.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def imported_neurons(
 
 
 class ReadoutsOnly(nn.Module):
-    """The readouts of a model whose core is not known; they can be compared, and predict nothing.
+    """The readouts of a model whose core is unknown; they can be compared, but not predict responses.
 
     Parameters
     ----------
@@ -134,11 +134,11 @@ def imported_readouts(
     seed
         Ignored.
     name
-        What the model is called.
+        Name of the model.
     n_features
         Number of features D.
     precision
-        ``float32`` or ``float64``: of the vectors.
+        ``float32`` or ``float64``, the type of the vectors.
     """
     counts = {data_key: loader.n_neurons for data_key, loader in dataloaders["train"].items()}
     return ReadoutsOnly(counts, n_features).to(getattr(torch, precision))
@@ -157,17 +157,17 @@ def imported_model(
     seed
         Passed on.
     name
-        What the model is called.
+        Name of the model.
     fn, config
-        Dotted name of its model function, which must be one that may be run here, and its settings.
+        Dotted name of its model function, which must be allowed here, and its settings.
     data_info
         nnfabrik's description of the sessions, data key to ``input_dimensions``, ``output_dimension`` and the like;
-        ``coordinate_dimensions`` stands for cortical positions of so many coordinates, which are in the weights.
+        ``coordinate_dimensions`` is the number of coordinates of the cortical positions that are in the weights.
 
     Raises
     ------
     SettingsError
-        If the function may not be run here, or cannot be imported.
+        If the function is not allowed here, or cannot be imported.
     """
     function = model_function(fn)
     described = {data_key: _described(info) for data_key, info in data_info.items()}
@@ -179,20 +179,20 @@ def _described(info: Mapping[str, Any]) -> dict[str, Any]:
     n_coordinates = described.pop("coordinate_dimensions", None)
     if n_coordinates is not None:
         n_neurons = int(described["output_dimension"][-1])
-        # Any that differ: the model divides by their range before the weights bring the true ones.
+        # Any different values: the model divides by their range before the weights bring the true ones.
         described["cell_motor_coordinates"] = np.linspace(0, 1, n_neurons)[:, None].repeat(int(n_coordinates), axis=1)
     return described
 
 
 def model_function(name: str) -> Any:
-    """Return the model function of this dotted name, after looking at whether it may be run here.
+    """Return the model function of this dotted name if it is allowed here.
 
-    SENSORIUM's baseline is ours of the same settings and names of weights.
+    SENSORIUM's baseline is replaced by december's, which has the same settings and names of weights.
 
     Raises
     ------
     SettingsError
-        If it may not be run, or cannot be imported.
+        If it is not allowed, or cannot be imported.
     """
     name, entry = SAME_AS_OURS.get(name, name), "imported model"
     allowed = current_restriction()
@@ -217,14 +217,14 @@ def model_function(name: str) -> Any:
 def imported_trainer(
     model: nn.Module, dataloaders: Any, seed: int, *, trained: str = "", uid: Any = None, cb: Any = None
 ) -> NoReturn:
-    """Say that a model was trained elsewhere; it cannot be trained here.
+    """Refuse to train a model that was trained elsewhere.
 
     Parameters
     ----------
     model, dataloaders, seed, uid, cb
         nnfabrik's.
     trained
-        How, and by whom.
+        How and by whom it was trained.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The feature covariance of a model from what its neurons do on probe stimuli.
+"""The feature covariance of a model, from the drives of its neurons on probe stimuli.
 
 A fingerprint is the drive ``F_it = <w_i, phi(x_t) - mean>`` of every neuron on the same probes at the same positions.
 With readout vectors ``W`` (N, D) of full rank, ``F = W Phi^T`` determines the centred features ``Phi`` (T, D), and so
@@ -18,27 +18,28 @@ MISFIT = 1e-3  # of the fingerprints, relative, that readout vectors of the same
 def covariance_of_fingerprints(
     vectors: npt.NDArray[np.floating], fingerprints: npt.NDArray[np.floating], *, name: str = "the fingerprints"
 ) -> npt.NDArray[np.float64]:
-    """Return the feature covariance that goes with readout vectors and fingerprints.
+    """Return the feature covariance that follows from readout vectors and fingerprints.
 
     Parameters
     ----------
     vectors
         Readout vectors ``W`` (N, D).
     fingerprints
-        ``F`` (N, T): the drive of every neuron on T probes, all at the same positions; a mean over probes is taken off.
+        ``F`` (N, T): the drive of every neuron on T probes, all at the same positions; the mean over probes is
+        subtracted.
     name
-        What messages call the fingerprints.
+        Name of the fingerprints in messages.
 
     Returns
     -------
     ndarray
-        ``Sigma`` (D, D) float64, with ``W Sigma W^T = F F^T / T``; where ``W`` has a smaller rank than D, the one of
-        smallest norm.
+        ``Sigma`` (D, D) float64, with ``W Sigma W^T = F F^T / T``; if the rank of ``W`` is below D, the one of smallest
+        norm.
 
     Raises
     ------
     EmbeddingError
-        If they are of another number of neurons, or are no drives that these readout vectors give.
+        If they have another number of neurons, or are not drives of these readout vectors.
     """
     if len(fingerprints) != len(vectors):
         raise EmbeddingError(

@@ -19,15 +19,15 @@ GRID = "source_grid"  # of neuralpredictors' readouts: cortical positions, from 
 def check_same_neurons(first: ReadoutEmbeddings, other: ReadoutEmbeddings, *, names: tuple[str, str]) -> None:
     """Raise an :class:`EmbeddingError` unless two sources can be of the same neurons.
 
-    With unit ids they must name the same neurons, in whatever order. Neurons that are known by position alone must be
-    in sessions of the same names and numbers of neurons, which is all that can be checked of them.
+    With unit ids, they must name the same neurons, in any order. For neurons that are known only by position, only the
+    names of their sessions and the numbers of neurons can be checked.
 
     Parameters
     ----------
     first, other
         The sources.
     names
-        What the message calls them.
+        Their names in messages.
 
     See Also
     --------
@@ -69,7 +69,7 @@ def check_same_neurons(first: ReadoutEmbeddings, other: ReadoutEmbeddings, *, na
 
 
 def check_same_grid(first: Mapping[str, Any], other: Mapping[str, Any], *, names: tuple[str, str]) -> None:
-    """Raise an :class:`EmbeddingError` if state dicts have other cortical positions for the neurons of a session."""
+    """Raise an :class:`EmbeddingError` if state dicts have different cortical positions for neurons."""
     for key, grid in first.items():
         theirs = other.get(key)
         if not key.endswith(f".{GRID}") or not isinstance(grid, torch.Tensor) or not isinstance(theirs, torch.Tensor):
@@ -82,12 +82,12 @@ def check_same_grid(first: Mapping[str, Any], other: Mapping[str, Any], *, names
 
 
 def neurons_digest(embeddings: ReadoutEmbeddings) -> dict[str, list[Any]]:
-    """Return what identifies the neurons of each session: their number, and a digest of their unit ids in rising order.
+    """Return what identifies the neurons of each session: their number, and a digest of their sorted unit ids.
 
     Returns
     -------
     dict of str to list
-        Data key, in rising order, to ``[n, md5]``; the digest is "" for neurons that are known by position alone.
+        Data key, in ascending order, to ``[n, md5]``; the digest is "" for neurons that are known only by position.
     """
     digests: dict[str, list[Any]] = {}
     for data_key, own in sorted(embeddings.sessions.items()):

@@ -1,4 +1,4 @@
-"""Readout vectors with the identities of their neurons, out of whatever they are kept in."""
+"""Reads readout vectors and the identities of their neurons from checkpoints, arrays and tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAMING = (*dict.fromkeys(column for usual in SESSION_COLUMNS for column in usual), UNIT_COLUMN)
-DEFAULT_SESSION = "imported"  # of neurons of which no session is known
+DEFAULT_SESSION = "imported"  # of neurons without a known session
 
 
 def read_readouts(
@@ -31,31 +31,31 @@ def read_readouts(
     name: str | None = None,
     prefix: str | None = None,
 ) -> ReadoutEmbeddings:
-    """Return readout vectors and who their neurons are.
+    """Return readout vectors and the identities of their neurons.
 
     Parameters
     ----------
     source
         A checkpoint (see :func:`~december_plugin.imports.checkpoints.read_checkpoint`) or its state dict; a matrix
         (N, D), one row per neuron, as an array or tensor, or in a ``.npy`` or ``.npz`` file; or a table, one row per
-        neuron, as a frame or in a ``.csv`` or ``.parquet`` file, of which columns that name session and unit are taken
-        for that and all others for weights.
+        neuron, as a frame or in a ``.csv`` or ``.parquet`` file, whose columns for session and unit identify the neuron
+        and whose other columns are weights.
     units
-        Who the neurons are: a table of units (see :func:`~december_plugin.imports.units.read_units`), row by row those
-        of a matrix, and in the order of each session's readout for a checkpoint; or a mapping of data key to unit ids.
-        None: as the source says, and positions where it does not.
+        The neurons: a table of units (see :func:`~december_plugin.imports.units.read_units`), with the rows of a
+        matrix, or in the order of each session's readout for a checkpoint; or a mapping of data key to unit ids.
+        None: those of the source, else positions.
     session
-        What the session is called of a matrix without units.
+        Name of the session of a matrix without units.
     name
         Which array of a ``.npz`` file.
     prefix
-        Of the entries of a checkpoint.
+        Prefix of the entries of a checkpoint.
 
     Returns
     -------
     ReadoutEmbeddings
-        Sessions one after the other, in the order in which they first appear; ``unit_ids`` is None where neurons are
-        known by their positions alone.
+        Session after session, in the order in which they first appear; ``unit_ids`` is None if neurons are known only
+        by position.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def of_state_dict(state_dict: Mapping[str, Any], name: str, units: Units | None 
     Raises
     ------
     EmbeddingError
-        If there are none, or the units are of other sessions or numbers of neurons.
+        If there are none, or the units have other sessions or numbers of neurons.
     """
     try:
         found = readout_embeddings(state_dict)
@@ -153,18 +153,18 @@ def of_matrix(
 
 
 def session_order(data_keys: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Return the order of rows (N,) that puts every session's together, sessions as they first appear."""
+    """Return the order of rows (N,) that groups them by session, in the order in which sessions first appear."""
     _, first, inverse = np.unique(data_keys, return_index=True, return_inverse=True)
     return np.argsort(first[inverse.ravel()], kind="stable").astype(np.int64)
 
 
 def units_of_rows(source: Any, units: Units | None = None) -> Units | None:
-    """Return who the rows of a source of :func:`read_readouts` are, in the order of the rows.
+    """Return the neurons of a source of :func:`read_readouts`, in the order of its rows.
 
     Returns
     -------
     Units or None
-        ``units``, where they are given; else those that a table names itself; None of a source that names none.
+        ``units`` if they are given, else those that a table names itself; None if the source names none.
     """
     if units is not None or not (
         hasattr(source, "columns") or (isinstance(source, (str, Path)) and Path(source).suffix in arrays.TABLES)
@@ -175,7 +175,7 @@ def units_of_rows(source: Any, units: Units | None = None) -> Units | None:
 
 
 def _units_and_weights(frame: pd.DataFrame, name: str) -> tuple[Units | None, pd.DataFrame]:
-    """Return who the rows of a table are, None if it does not name them, and its other columns."""
+    """Return the neurons of the rows of a table, None if it does not name them, and its other columns."""
     frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
     naming = next((usual for usual in SESSION_COLUMNS if {*usual, UNIT_COLUMN} <= set(frame.columns)), ())
     own = [*naming, UNIT_COLUMN] if naming else []

@@ -1,4 +1,4 @@
-"""The dotted names that entries of imported models store for their functions, for whoever looks for these entries.
+"""The dotted names that entries of imported models store for their functions, to find these entries.
 
 The functions are in :mod:`december_plugin.imports.entries`, which imports torch.
 """

@@ -19,7 +19,7 @@ from december_plugin.text.stored_text import check_session_names
 if TYPE_CHECKING:
     import pandas as pd
 
-# The columns that name a session, the first that a table has; several are joined, as session 4, scan 7 to "4-7".
+# Columns that name a session; the first that a table has count. Several are joined: session 4, scan 7 is "4-7".
 SESSION_COLUMNS = (("data_key",), ("session", "scan_idx"), ("session", "scan"), ("session",))
 UNIT_COLUMN = "unit_id"
 JOINED_BY = "-"
@@ -27,7 +27,7 @@ JOINED_BY = "-"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Units(ArrayRepr):
-    """Who the neurons in the rows of an array are.
+    """The identities of the neurons in the rows of an array.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Units(ArrayRepr):
         Unit id within its session, (N,) int64.
     test_correlations
         How well the model predicts the neuron on held-out trials, (N,) float64 (-1 to 1; NaN where unknown); None if
-        it was not asked for.
+        not requested.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def read_units(
     unit_id: str = UNIT_COLUMN,
     test_correlation: str | None = None,
 ) -> Units:
-    """Return who the neurons in the rows of a table are.
+    """Return the identities of the neurons in the rows of a table.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def read_units(
         CSV or Parquet, one row per neuron, or a frame.
     session
         The column that names the session, or several, which are joined by hyphens. None: ``data_key``, or ``session``
-        and ``scan_idx``, or ``session`` and ``scan``, or ``session``, whichever there is.
+        and ``scan_idx``, or ``session`` and ``scan``, or ``session``, the first that exists.
     unit_id
         The column with the unit id, a whole number that is unique within its session.
     test_correlation
@@ -84,8 +84,8 @@ def read_units(
     Raises
     ------
     EmbeddingError
-        If the table cannot be read, lacks a column, or has values that are no identities: unit ids that are no whole
-        numbers or are there twice, sessions without a name or with one that cannot be stored.
+        If the table cannot be read, lacks a column, or has unit ids that are not whole numbers or occur twice, or
+        sessions without a name or with one that cannot be stored.
 
     See Also
     --------
@@ -115,7 +115,7 @@ def read_units(
     data_keys = _joined(frame, chosen, name)
     unit_ids = whole_numbers(frame[unit_id].to_numpy())
     if unit_ids is None:
-        raise EmbeddingError(f"the column {unit_id!r} of {name} has values that are no whole numbers.")
+        raise EmbeddingError(f"the column {unit_id!r} of {name} has values that are not whole numbers.")
     try:
         check_session_names(np.unique(data_keys).tolist())
         NeuronIds(data_keys, unit_ids)
@@ -126,12 +126,12 @@ def read_units(
 
 
 def session_columns(columns: Sequence[str], session: str | Sequence[str] | None, name: str) -> tuple[str, ...]:
-    """Return the columns that name a session: those that were asked for, or the first of those that are usual.
+    """Return the columns that name a session: the given ones, or the first of the usual ones that exist.
 
     Raises
     ------
     EmbeddingError
-        If none was asked for and none of the usual ones is there.
+        If none is given and none of the usual ones exists.
     """
     if session is not None:
         return (session,) if isinstance(session, str) else tuple(session)
@@ -160,7 +160,7 @@ def _joined(frame: pd.DataFrame, columns: Sequence[str], name: str) -> npt.NDArr
 
 def _scores(column: pd.Series[Any], named: str, name: str) -> npt.NDArray[np.float64]:
     if column.dtype.kind not in "iuf":
-        raise EmbeddingError(f"the column {named!r} of {name} holds no numbers.")
+        raise EmbeddingError(f"the column {named!r} of {name} does not hold numbers.")
     scores = column.to_numpy(dtype=np.float64)
     known = scores[~np.isnan(scores)]
     if len(known) and (np.abs(known) > 1).any():
@@ -171,12 +171,12 @@ def _scores(column: pd.Series[Any], named: str, name: str) -> npt.NDArray[np.flo
 
 
 def units_of_mapping(unit_ids: Mapping[str, Any]) -> Units:
-    """Return the neurons of a mapping of data key to unit ids (n,), sessions one after the other."""
+    """Return the neurons of a mapping of data key to unit ids (n,), session after session."""
     try:
         ids = NeuronIds.of(unit_ids)
     except SettingsError as error:
         raise EmbeddingError(f"the unit ids: {error}") from None
     numbers = whole_numbers(ids.unit_ids)
     if numbers is None:
-        raise EmbeddingError("the unit ids have values that are no whole numbers.")
+        raise EmbeddingError("the unit ids have values that are not whole numbers.")
     return Units(ids.data_keys, numbers)

@@ -25,7 +25,7 @@ TRAINED = "TrainedModel"
 def import_bundle(
     path: str | Path, *, nnfabrik: Any, tables: Any, fabrikant: str | None = None, add_fabrikant: bool = False
 ) -> ImportResult:
-    """Bring the result of a bundle into the tables, as it was in those it comes from; no code of it is run.
+    """Bring the result of a bundle into the tables, unchanged; no code of the file is run.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def import_bundle(
     Returns
     -------
     ImportResult
-        What is new, and what was there already. The same bundle again adds nothing.
+        What is new, and what existed already. Importing the same bundle again adds nothing.
 
     Raises
     ------
@@ -50,12 +50,12 @@ def import_bundle(
     DamagedError
         If it is damaged.
     SettingsError
-        If a model or clusters of the same key are there with other content.
+        If a model or clusters with the same key exist with other content.
 
     Notes
     -----
     All rows are written in one transaction, after the whole file was checked. Trainings are not planned, so no worker
-    trains them again; what a worker computes from them names functions that must be allowed there.
+    trains them again; a worker that computes with them needs their functions to be allowed.
     """
     with read_bundle(path) as bundle:
         check_importable(bundle, tables)
@@ -106,7 +106,7 @@ def _write(bundle: Bundle, *, nnfabrik: Any, tables: Any, fabrikant: str | None,
 
 
 def _as_sweep(bundle: Bundle, trained: list[dict[str, Any]]) -> Sweep:
-    """Return the entries of a bundle as a sweep has them; nothing of it is planned."""
+    """Return the entries of a bundle as a sweep; nothing is planned."""
     entries: dict[str, tuple[Entry, ...]] = {}
     for kind in KINDS:
         columns = [f"{kind}_{column}" for column in ("fn", "hash", "config", "comment")]

@@ -1,4 +1,4 @@
-"""What an import file may hold: its sections, the keys of its models, and the values of these keys."""
+"""The format of import files: sections, the keys of models, and the values of these keys."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Files = Annotated[list[Any], AsList, Field(min_length=1)]
 
 
 class ImportFileError(FileError):
-    """An import file has mistakes, all of which the message lists."""
+    """An import file has mistakes; the message lists all of them."""
 
     WHAT: ClassVar[str] = "the import"
 
 
 class UnitsItem(StrictModel):
-    """A table of units, and which of its columns are needed."""
+    """A table of units, and the names of its columns."""
 
     SAYS_UNKNOWN: ClassVar[str] = "there is no key {name!r}. {suggestion}"
 
@@ -54,7 +54,7 @@ class FunctionItem(StrictModel):
 
 
 class ModelFunctionItem(FunctionItem):
-    """A model function, its settings, and what it was built for."""
+    """A model function, its settings, and the shape of its input."""
 
     input_shape: (
         Annotated[
@@ -70,7 +70,7 @@ class ModelFunctionItem(FunctionItem):
 
 
 class ProbesItem(StrictModel):
-    """Stimuli to show a model whose recording is not at hand; the keys are settings of the probes.
+    """Stimuli for a model without its recording; the keys are settings of the probes.
 
     Without ``images`` they are noise with the spectrum of natural images.
     """
@@ -99,7 +99,7 @@ UnitsOf = Annotated[UnitsItem | None, BeforeValidator(_units)]
 
 
 class ModelItem(StrictModel):
-    """A model: one file for each of its seeds."""
+    """A model, with one file for each of its seeds."""
 
     SAYS: ClassVar[tuple[Says, ...]] = (Says(NO_MODEL, when=NO_MAPPING),)
     SAYS_UNKNOWN: ClassVar[str] = "there is no key {name!r}. {suggestion}"
@@ -140,7 +140,7 @@ class ModelItem(StrictModel):
             raise SettingsError(f"the model {self.name!r} has {wrong}, which only checkpoints can have.")
         if self.dataset is not None and self.model is None:
             raise SettingsError(
-                f"the model {self.name!r} has a dataset and no model function; a recording is of use only to a model "
+                f"the model {self.name!r} has a dataset but no model function; a recording is useful only for a model "
                 "that can be run."
             )
         if self.probes is not None and (self.model is None or self.dataset is not None):
@@ -150,7 +150,7 @@ class ModelItem(StrictModel):
             )
         if self.probes is not None and (self.covariances is not None or self.fingerprints is not None):
             raise SettingsError(
-                f"the model {self.name!r} has probes beside a covariance or fingerprints; one of them is enough."
+                f"the model {self.name!r} has probes as well as a covariance or fingerprints; give only one of them."
             )
         return self
 
@@ -184,14 +184,14 @@ SECTIONS = tuple(ImportContent.model_fields)
 
 
 def read_source(path: str | Path) -> tuple[Any, Source]:
-    """Return the content of an import file, and the places of what is in it.
+    """Return the content of an import file, and the places of its entries.
 
     Raises
     ------
     SettingsError
         If it cannot be read.
     ImportFileError
-        For everything that is wrong with it as YAML.
+        For every mistake in its YAML.
     """
     try:
         written = Path(path).read_bytes()
@@ -208,7 +208,7 @@ def _is_text(place: Place) -> bool:
 
 
 def checked_content(content: Any) -> tuple[ImportContent | None, list[Violation]]:
-    """Return the content of an import file, or None and what is wrong with it."""
+    """Return the content of an import file, or None, and its mistakes."""
     if not isinstance(content, Mapping):
         text = f"an import file is a mapping with the sections {', '.join(SECTIONS)}."
         return None, [Violation((), text, "model_type")]

@@ -1,4 +1,4 @@
-"""The models of an import file, read from their files and checked: what will be the rows of the tables."""
+"""Reads and checks the models of an import file, which become rows of the tables."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ Wrong = Callable[..., None]
 
 @dataclass(frozen=True, eq=False)
 class ImportedModel:
-    """One trained model: what its row in ``TrainedModel`` is made of.
+    """One trained model, with everything for its row in ``TrainedModel``.
 
     Attributes
     ----------
     dataset, model, trainer, seed
-        The entries, and the seed, that are its key.
+        The entries and the seed that are its key.
     file
-        What messages and the stored output call its source.
+        Name of its source in messages and in the stored output.
     state_dict
         Its weights.
     embeddings
-        Its readout vectors, and who the neurons are.
+        Its readout vectors, with the identities of the neurons.
     covariance
-        Feature covariance (D, D) float64; None if it is not known.
+        Feature covariance (D, D) float64; None if unknown.
     covariance_from
-        Where that comes from; "" if it is not known.
+        Source of the covariance; "" if unknown.
     n_images, n_covariance_neurons
-        Of how many stimuli and neurons it was estimated; None if that is not known.
+        Numbers of stimuli and neurons from which it was estimated; None if unknown.
     probes
-        What the stimuli were, where they were probes, and what they leave out; else "".
+        Description of the stimuli, and what they leave out, if they were probes; else "".
     test_correlations
-        Of the neurons, (N,) float64, NaN where unknown; None if they were not given.
+        Test correlations of the neurons, (N,) float64, NaN where unknown; None if not given.
     """
 
     dataset: Entry
@@ -75,7 +75,7 @@ class ImportedModel:
     test_correlations: np.ndarray | None = field(default=None, repr=False)
 
     def digest(self) -> str:
-        """Return the sha256 of the weights, the neurons and the covariance: equal if the same is imported again."""
+        """Return the sha256 of weights, neurons and covariance, which is equal if the same model is imported again."""
         digest = hashlib.sha256()
         for key, value in self.state_dict.items():
             digest.update(f"{key}\0".encode())
@@ -99,9 +99,9 @@ def read_models(
     items
         The entries of the section ``models``.
     folder
-        What relative paths are relative to.
+        Base folder of relative paths.
     units, recording
-        The sections of these names.
+        The sections with these names.
     wrong
         Called with the text of every mistake and the path to its place in the file.
     """
@@ -119,7 +119,7 @@ def read_models(
 
 
 class MistakeAtKey(Exception):  # noqa: N818
-    """An error that is about one key of a model."""
+    """An error that concerns one key of a model."""
 
     def __init__(self, key: str, error: Exception):
         super().__init__(str(error))
@@ -137,7 +137,7 @@ class _Reader:
 
     @staticmethod
     def _at(key: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function; what is wrong is about this key of the model."""
+        """Call a function whose errors concern this key of the model."""
         try:
             return function(*arguments)
         except DecemberError as error:
@@ -167,7 +167,7 @@ class _Reader:
     # --- what belongs together --------------------------------------------------------------------------------
 
     def _files(self, given: Sequence[Any]) -> list[Any]:
-        """Return the sources: files, where text is a name or a pattern, and anything else as it is."""
+        """Return the sources: the files of names and patterns, and anything else unchanged."""
         sources: list[Any] = []
         for each in given:
             if not isinstance(each, (str, Path)):
@@ -184,7 +184,7 @@ class _Reader:
         return sources
 
     def _models_files(self, given: Sequence[Any]) -> list[Any]:
-        """Return the sources of the models, of which no two are the same file."""
+        """Return the sources of the models; a file that is named twice is an error."""
         sources = self._files(given)
         files = [path.resolve() for path in sources if isinstance(path, Path)]
         repeated = [path for path in files if files.count(path) > 1]
@@ -202,7 +202,7 @@ class _Reader:
         if len(seeds) != count or len(set(seeds)) != count:
             raise EmbeddingError(
                 f"there are {len(seeds)} seeds ({len(set(seeds))} different ones) for {count} files; each file needs "
-                "one of its own."
+                "its own."
             )
         return list(seeds)
 
@@ -211,7 +211,7 @@ class _Reader:
             return [None] * count
         files = self._files(given)
         if len(files) != count:
-            raise EmbeddingError(f"there are {len(files)} of them for {count} models; each model has its own.")
+            raise EmbeddingError(f"there are {len(files)} of them for {count} models; each model needs its own.")
         return files
 
     def _check_width(self, first: ImportedModel, model: ImportedModel) -> None:
@@ -271,7 +271,7 @@ class _Reader:
     def _of_architecture(
         self, found: ReadoutEmbeddings, state_dict: dict[str, Any], name: str, seed: int
     ) -> ImportedModel:
-        """Return a model of a model function, whose recording is not at hand."""
+        """Return a model of a model function without its recording."""
         function = self.item.model
         assert function is not None
         shape = self._at("model", _input_shape, function)
@@ -298,7 +298,7 @@ class _Reader:
     def _of_recording(
         self, found: ReadoutEmbeddings, state_dict: dict[str, Any], name: str, seed: int
     ) -> ImportedModel:
-        """Return a model of a model function and the recording that it was trained on, as it is trained here."""
+        """Return a model of a model function with the recording that it was trained on, as if it were trained here."""
         dataset, function = self.item.dataset, self.item.model
         assert dataset is not None
         assert function is not None
@@ -394,7 +394,7 @@ class _Reader:
 
 
 def _called(build: Callable[..., Any], fn: str, *arguments: Any) -> Any:
-    """Return what the function of an entry returns; an error of its own is one of the entry's settings."""
+    """Return what the function of an entry returns; an error in it is reported as one of its settings."""
     try:
         return build(fn, *arguments)
     except DecemberError:
@@ -413,7 +413,7 @@ def _input_shape(function: ModelFunctionItem) -> list[int]:
 
 
 def _unit_ids(found: ReadoutEmbeddings) -> dict[str, Any]:
-    """Return unit ids by session; none where neurons are known by position alone."""
+    """Return unit ids by session; none if neurons are known only by position."""
     return {} if found.unit_ids is None else {key: found.unit_ids[own] for key, own in found.sessions.items()}
 
 

@@ -21,7 +21,7 @@ CONFIGURATION = ("dataset_fn", "dataset_hash", "model_fn", "model_hash", "traine
 def models_of_schema(
     schema: str, restriction: Any = True, *, connection: Any, table: str = "TrainedModel"
 ) -> list[dict[str, Any]]:
-    """Return the trained models of an nnfabrik schema, as the section ``models`` of an import has them.
+    """Return the trained models of an nnfabrik schema as entries of the section ``models`` of an import.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def models_of_schema(
         A schema on the same server with a table built on nnfabrik's ``TrainedModelBase``. Its state dicts must be in a
         store that DataJoint's settings have under the name that the table uses.
     restriction
-        Which of them.
+        Which models to take.
     connection
         DataJoint's connection, such as ``lab.nnfabrik.Dataset.connection``.
     table
@@ -38,14 +38,14 @@ def models_of_schema(
     Returns
     -------
     list of dict
-        One entry for each dataset, model and trainer, with the state dicts and seeds, named by the stored comment and
-        the beginning of the hashes where comments are the same; with unit ids where the trainer stored them. Change
-        names as you like before you import them.
+        One entry for each dataset, model and trainer, with the state dicts and seeds, named by the stored comment, with
+        the beginning of the hashes if comments are the same; with unit ids if the trainer stored them. You may change
+        the names before you import them.
 
     Raises
     ------
     SettingsError
-        If there is no such table, or no such model in it.
+        If the table does not exist, or has no such model.
     EmbeddingError
         If a state dict cannot be read, or seeds have their neurons in different orders.
 
@@ -72,7 +72,7 @@ def models_of_schema(
     check_schema_name(schema, places="the argument schema")
     known = connection.query("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", args=(schema,))
     if known.fetchone() is None:
-        raise SettingsError(f"the server has no schema {schema!r}, or shows none of that name to this account.")
+        raise SettingsError(f"the server has no schema {schema!r}, or this account cannot see it.")
     module = dj.VirtualModule("other_lab", schema, connection=connection)
     trained = getattr(module, table, None)
     if trained is None or not hasattr(trained, "ModelStorage"):
@@ -108,14 +108,14 @@ def _entry(trained: Any, keys: list[dict[str, Any]]) -> dict[str, Any]:
         if any(other is None or not units[0].equals(other) for other in units[1:]):
             raise EmbeddingError(
                 f"the models {entry['name']!r} of {trained.database} have other neurons, or their neurons in another "
-                "order, for some of their seeds. Import each seed as an entry of its own."
+                "order, for some of their seeds. Import each seed as its own entry."
             )
         entry["units"] = units[0]
     return entry
 
 
 def _units(neurons: Mapping[str, Any] | None) -> pd.DataFrame | None:
-    """Return the table of units of what a trainer stored; None where it stored none, or not of every session."""
+    """Return the table of units that a trainer stored; None if it did not store one for every session."""
     if not neurons or any(session.get("unit_ids") is None for session in neurons.values()):
         return None
     ids = [np.asarray(session["unit_ids"]) for session in neurons.values()]

@@ -1,4 +1,4 @@
-"""Import files: which models there are, where their files are, and what is done with them.
+"""Reads import files: models, where their files are, and what to compute with them.
 
 ::
 
@@ -46,9 +46,9 @@ class Import:
     models
         The trained models.
     clusterings, surrogates, stability, cluster_confusion, exciting_images
-        What is done with them.
+        What to compute with them.
     source
-        The file, for mistakes that only the tables show.
+        The file, for mistakes that are found only in the tables.
     """
 
     models: tuple[ImportedModel, ...]
@@ -61,7 +61,7 @@ class Import:
 
 
 def load_import(path: str | Path) -> Import:
-    """Read an import file and the models that it names; relative paths begin at its folder.
+    """Read an import file and the models that it names; paths are relative to its folder.
 
     Raises
     ------
@@ -82,14 +82,14 @@ def parse_import(content: Any, *, folder: str | Path = ".", source: Source | Non
     content
         The mapping of the YAML file; instead of names of files it may have arrays, frames and state dicts themselves.
     folder
-        What relative paths are relative to.
+        Base folder of relative paths.
     source
-        Where everything stands in the file; the message then names lines.
+        The file with the places of its entries, so that messages name lines.
 
     Raises
     ------
     ImportFileError
-        For everything that is wrong, at once.
+        For all mistakes together.
     """
     mistakes: list[Mistake] = []
 

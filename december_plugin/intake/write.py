@@ -1,4 +1,4 @@
-"""Writes imported models into nnfabrik's tables and ours: all of an import, or nothing of it."""
+"""Writes imported models into nnfabrik's tables and december's: all of an import, or nothing."""
 
 from __future__ import annotations
 
@@ -72,21 +72,21 @@ def import_models(
     tables
         What :func:`december_plugin.schemas.december_tables` returned for it.
     folder
-        What the paths of a mapping are relative to; those of a file are relative to its folder.
+        Base folder of the paths in a mapping; those in a file are relative to its folder.
     fabrikant, add_fabrikant
         As for :func:`december_plugin.sweeps.register.register`.
 
     Returns
     -------
     ImportResult
-        What is new, and what was there already. The same import again adds nothing.
+        What is new, and what existed already. Repeating the import adds nothing.
 
     Raises
     ------
     ImportFileError
-        For everything that is wrong with the file and the files that it names; nothing was written.
+        For all mistakes in the file and the files that it names; nothing was written.
     SettingsError
-        If a model of the same name and seed is there with other weights or neurons.
+        If a model with the same name and seed exists with other weights or neurons.
 
     See Also
     --------
@@ -95,8 +95,8 @@ def import_models(
 
     Notes
     -----
-    All rows are written in one transaction. An import that was interrupted has left no row; files of state dicts that
-    it had put into the store are found by ``december store clean``.
+    All rows are written in one transaction. An interrupted import leaves no row; ``december store clean`` finds the
+    files of state dicts that it may have left in the store.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def write_import(
 
 @contextlib.contextmanager
 def files_removed_if_it_fails() -> Iterator[list[Callable[[], None]]]:
-    """Yield a list for what removes the files of state dicts from the store, which a transaction does not take back."""
+    """Yield a list of functions that remove files from the store if the block fails: transactions do not cover them."""
     stored: list[Callable[[], None]] = []
     try:
         yield stored
@@ -147,7 +147,7 @@ def files_removed_if_it_fails() -> Iterator[list[Callable[[], None]]]:
 
 
 def _as_sweep(found: Import) -> Sweep:
-    """Return the entries of an import as a sweep has them; nothing of it is planned."""
+    """Return the entries of an import as a sweep; nothing is planned."""
     models = found.models
     return Sweep(
         datasets=tuple(model.dataset for model in models),
@@ -204,7 +204,7 @@ def _write_models(
 
 
 def _write_performance(key: Mapping[str, Any], model: ImportedModel, table: Any) -> None:
-    """Enter the correlations that the table of units has, neurons without one apart."""
+    """Enter the correlations of the table of units; neurons without one are left out."""
     scores, embeddings = model.test_correlations, model.embeddings
     assert scores is not None
     assert embeddings.unit_ids is not None
@@ -236,7 +236,7 @@ def _write_performance(key: Mapping[str, Any], model: ImportedModel, table: Any)
 
 
 def _write_covariance(key: Mapping[str, Any], model: ImportedModel, table: Any) -> None:
-    """Enter the feature covariance, which no worker could compute."""
+    """Enter the feature covariance, which workers could not compute."""
     row = given_covariance(model.covariance, model.covariance_from, model.embeddings.vectors.shape[1])
     counts = {"n_images": model.n_images, "n_covariance_neurons": model.n_covariance_neurons}
     table.insert1({**key, **row, **counts}, allow_direct_insert=True)
@@ -259,7 +259,7 @@ def _check_same(table: Any, key: Mapping[str, Any], model: ImportedModel, digest
 
 
 def output_of(model: ImportedModel, digest: str) -> dict[str, Any]:
-    """Return what is stored as ``output`` of a trained model: what our trainers store, as far as it is known."""
+    """Return the ``output`` of a trained model, with what december's trainers store as far as it is known."""
     embeddings = model.embeddings
     neurons = {
         data_key: {

@@ -281,7 +281,7 @@ def test_models_of_another_schema(empty_lab: lab_tables.Lab, files: Path) -> Non
     # Another package's trainer has stored no unit ids.
     assert set((empty_lab.tables.ClusterAssignment.Session & written.models[3]).fetch("unit_ids_from")) == {"position"}
 
-    with pytest.raises(SettingsError, match=r"the server has no schema 'december_nowhere', or shows none of that name"):
+    with pytest.raises(SettingsError, match=r"the server has no schema 'december_nowhere', or this account"):
         models_of_schema("december_nowhere", connection=connection)
     with pytest.raises(
         SettingsError, match=r"has no table 'Dataset' with state dicts, built on nnfabrik's TrainedModelB"

@@ -47,7 +47,7 @@ def test_what_is_no_table_of_units(tmp_path: Path) -> None:
     with pytest.raises(EmbeddingError, match=r"unit 7 of session 'a' occurs more than once"):
         read_units(FRAME.assign(session="a"))
     with pytest.raises(
-        EmbeddingError, match=r"the column 'unit_id' of the table of units has values that are no whole"
+        EmbeddingError, match=r"the column 'unit_id' of the table of units has values that are not whole"
     ):
         read_units(FRAME.assign(unit_id=[1, 2.5, 3]))
     with pytest.raises(EmbeddingError, match=r"the column 'session' of the table of units has rows without a session"):
@@ -58,12 +58,12 @@ def test_what_is_no_table_of_units(tmp_path: Path) -> None:
         read_units(FRAME.assign(session=["b", "b", "B"]))
     with pytest.raises(EmbeddingError, match=r"the column 'n' of .* has values up to 3; correlations are from -1 to 1"):
         read_units(FRAME.assign(n=[1, 2, 3]), test_correlation="n")
-    with pytest.raises(EmbeddingError, match=r"the column 'session' of the table of units holds no numbers"):
+    with pytest.raises(EmbeddingError, match=r"the column 'session' of the table of units does not hold numbers"):
         read_units(FRAME, test_correlation="session")
 
 
 def test_a_mapping_has_whole_numbers() -> None:
     assert units_of_mapping({"a": [7.0, 8.0], "b": [7]}).unit_ids.dtype == np.int64
     for wrong in ([0.5, 1.5], [1, np.nan], ["x", "y"]):
-        with pytest.raises(EmbeddingError, match="the unit ids have values that are no whole numbers"):
+        with pytest.raises(EmbeddingError, match="the unit ids have values that are not whole numbers"):
             units_of_mapping({"a": wrong})

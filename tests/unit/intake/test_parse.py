@@ -217,7 +217,7 @@ def test_what_a_model_needs(folder: Path) -> None:
     mistakes(folder, "needs either checkpoints or readouts", models=[{"name": "one"}])
     mistakes(folder, "has covariances and fingerprints", models=model(covariances="a.npy", fingerprints="b.npy"))
     mistakes(folder, "has prefix, which only checkpoints can have", models=model(prefix="model."))
-    mistakes(folder, "has a dataset and no model function", models=model(checkpoints="w", dataset={"fn": "a.b"}))
+    mistakes(folder, "has a dataset but no model function", models=model(checkpoints="w", dataset={"fn": "a.b"}))
     mistakes(
         folder,
         "has probes, which are for a model function without a recording: name the model function, too",
@@ -285,7 +285,7 @@ def test_covariances(folder: Path) -> None:
         models=model(covariances="s*.npy"),
     )
     (folder / "s2.npy").unlink()
-    mistakes(folder, "there are 2 of them for 3 models; each model has its own", models=model(covariances="s*.npy"))
+    mistakes(folder, "there are 2 of them for 3 models; each model needs its own", models=model(covariances="s*.npy"))
 
 
 def test_fingerprints_are_put_into_the_order_of_the_neurons(folder: Path) -> None:
