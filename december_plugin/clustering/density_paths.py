@@ -190,7 +190,7 @@ class MergeTree(ArrayRepr):
         Parameters
         ----------
         n_clusters
-            How many clusters, 1 to M.
+            Number of clusters, 1 to M.
         shares
             Shares (M,) of the neurons that the components have.
         min_share

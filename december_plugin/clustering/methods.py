@@ -200,9 +200,9 @@ class ClusteringMethod:
     Attributes
     ----------
     name
-        What figures and tables call it.
+        Its name in figures and tables.
     phrase
-        What a sentence calls it.
+        Its name in a sentence.
     settings
         The class of its settings; None for DECEMber, whose settings are the trainer's.
     has_likelihood

@@ -47,7 +47,7 @@ class Criterion:
     title
         Heading of a panel.
     phrase
-        What a sentence calls it.
+        Its name in a sentence.
     short
         Heading of a column.
     value
@@ -296,7 +296,7 @@ def bayesian_information_criterion(
     log_likelihood
         Mean log likelihood per neuron of the fitted neurons (nats).
     n_neurons, n_features, n_clusters
-        N, D and K.
+        Numbers of neurons N, features D and clusters K.
     weights
         "uniform" or "learned".
     covariance
@@ -410,7 +410,7 @@ def cluster_quality(
     Parameters
     ----------
     vectors
-        What was clustered, (N, D).
+        The vectors that were clustered, (N, D).
     labels
         The clusters (N,).
     method, n_clusters, settings

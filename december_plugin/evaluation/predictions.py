@@ -62,7 +62,7 @@ def predict_tier(
         Data key to loader, e.g. ``dataloaders["test"]``. Batches are named tuples or dicts with images and responses,
         or tuples that begin with them.
     device
-        Where to compute.
+        Device on which to compute.
 
     Returns
     -------

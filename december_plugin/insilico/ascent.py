@@ -101,7 +101,7 @@ class FrequencyFilter:
     power
         Power of the frequency; the mean counts as the lowest frequency above it.
     highest
-        In cycles per pixel.
+        The highest frequency, in cycles per pixel.
     """
 
     def __init__(self, size: tuple[int, int], power: float, highest: float) -> None:

@@ -95,7 +95,7 @@ class Population:
     models
         At least one.
     neurons
-        Which neurons.
+        The neurons.
     neuron_ids
         Identities of all neurons of every model, in the order of its readouts; None: a neuron's unit id is its
         position within its session.

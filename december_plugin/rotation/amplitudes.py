@@ -20,7 +20,7 @@ def fourier_amplitudes(readouts: npt.ArrayLike, n_orientations: int) -> npt.NDAr
     readouts
         (N, O * F), orientation-major.
     n_orientations
-        O.
+        Number of orientations O.
 
     Returns
     -------

@@ -27,7 +27,7 @@ def permuted_readouts(
     readouts
         (N, O * F), orientation-major.
     n_orientations
-        O.
+        Number of orientations O.
     control
         "features": every neuron's features are permuted, by its own permutation. "neurons": every feature is permuted
         across neurons, by its own permutation, so that each keeps its distribution.

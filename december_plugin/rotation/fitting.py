@@ -57,7 +57,7 @@ def fit_by_ramp(objective: AlignmentObjective, *, start: npt.NDArray[np.float64]
     Parameters
     ----------
     objective
-        Of the readout vectors.
+        The objective of the readout vectors.
     start
         Angles (N,) to start at.
     beta

@@ -74,7 +74,7 @@ def alignment_loss(readouts: npt.ArrayLike, angles: npt.ArrayLike, n_orientation
     angles
         (N,) in radians.
     n_orientations
-        O.
+        Number of orientations O.
     """
     with torch.no_grad():
         return float(mean_distance(torch.from_numpy(np.asarray(shifted(readouts, angles, n_orientations)))))

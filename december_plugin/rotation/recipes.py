@@ -61,9 +61,9 @@ def align_neurons(
     readouts
         (N, O * F), orientation-major; those of a control have been permuted, see :func:`before_alignment`.
     n_orientations
-        O.
+        Number of orientations O.
     recipe
-        How.
+        The recipe by which they are aligned.
     covariance
         The model's feature covariance (D, D), where the recipe is functional; ignored elsewhere.
 

@@ -35,7 +35,7 @@ def checked_readouts(readouts: Any, n_orientations: int) -> Floats:
     readouts
         (N, O * F), orientation-major, finite.
     n_orientations
-        O.
+        Number of orientations O.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def shifted(readouts: npt.ArrayLike, angles: npt.ArrayLike, n_orientations: int)
     angles
         (N,) in radians: ``2 pi / O`` is a shift by one orientation.
     n_orientations
-        O.
+        Number of orientations O.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def relaxed_weights(angles: Tensor, temperature: Tensor | float, n_orientations:
     temperature
         T, at least 0: the larger it is, the more the nearest steps weigh. 0 is the mean of all shifts.
     n_orientations
-        O.
+        Number of orientations O.
     """
     steps = torch.arange(n_orientations, dtype=angles.dtype, device=angles.device) * (2 * math.pi / n_orientations)
     return torch.softmax(temperature * torch.cos(angles[:, None] - steps), dim=1)
@@ -184,7 +184,7 @@ def cyclic_mean(covariance: npt.ArrayLike, n_orientations: int) -> Floats:
     covariance
         ``Sigma`` (O * F, O * F), of :func:`~december_plugin.embeddings.functional.feature_covariance`.
     n_orientations
-        O.
+        Number of orientations O.
 
     Returns
     -------

@@ -60,7 +60,7 @@ def toy_readouts(
     Parameters
     ----------
     n_neurons, n_orientations
-        N and O.
+        Numbers of neurons N and orientations O.
     noise
         Standard deviation of the noise of every entry; tuning curves have a variance of 1.
     length_scale

@@ -160,7 +160,7 @@ def write_movie_recording(
     image_shape
         (height, width) in pixels.
     frame_rate
-        In Hz.
+        Frames per second (Hz).
     type_sizes
         Size of each type relative to the others; their number is the number of types.
     spread, gain_sd
