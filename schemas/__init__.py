@@ -1,6 +1,6 @@
 """DataJoint tables for DECEMber, built on a lab's nnfabrik module.
 
-Importing this package opens no connection; :func:`december_tables` uses the one that the nnfabrik module has. ::
+Importing this package opens no connection; :func:`december_tables` uses that of the nnfabrik module. ::
 
     from nnfabrik.main import my_nnfabrik
     from december_plugin.schemas import december_tables
@@ -9,7 +9,7 @@ Importing this package opens no connection; :func:`december_tables` uses the one
     tables = december_tables("lab_december", nnfabrik=nnfabrik)
     tables.TrainedModel.populate(reserve_jobs=True)
 
-Questions to the filled tables are in :mod:`december_plugin.results.agreement`.
+:mod:`december_plugin.results` queries the filled tables.
 """
 
 from december_plugin.schemas.declare import DecemberTables, december_tables

@@ -28,8 +28,8 @@ class SeparatedInt(int):
 class SeedAgreement(dj.Computed):
     """Agreement between the assignments of two seeds of one configuration: dataset, model, trainer and clustering.
 
-    There is one entry for every pair with ``seed_a < seed_b``. Means over pairs are queries, see :meth:`summary`, so a
-    seed that is added later is never missed.
+    There is one entry for every pair with ``seed_a < seed_b``. Means over pairs are queries, see :meth:`summary`, so
+    that a seed that is added later is never missed.
     """
 
     cluster_assignment_table: ClassVar[Any]
@@ -49,7 +49,7 @@ class SeedAgreement(dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """All pairs of assignments that differ in nothing but the seed, each once."""
+        """All pairs of assignments that differ only in the seed, each once."""
         assignments = self.cluster_assignment_table
         return assignments.proj(seed_a="seed") * assignments.proj(seed_b="seed") & "seed_a < seed_b"
 
@@ -66,8 +66,8 @@ class SeedAgreement(dj.Computed):
         for data_key in first.from_recording.keys() & second.from_recording.keys():
             if first.from_recording[data_key] != second.from_recording[data_key]:
                 raise SettingsError(
-                    f"session {data_key!r} has unit ids for one of the seeds {key['seed_a']} and {key['seed_b']} and "
-                    "none for the other, so its neurons cannot be matched. Train both seeds on the same dataset."
+                    f"session {data_key!r} has unit ids for only one of the seeds {key['seed_a']} and "
+                    f"{key['seed_b']}, so its neurons cannot be matched. Train both seeds on the same dataset."
                 )
         agreement = compare_partitions(
             first.labels, second.labels, ids_a=first.ids, ids_b=second.ids, common_only=True, no_cluster=NO_CLUSTER
@@ -87,13 +87,13 @@ class SeedAgreement(dj.Computed):
         Returns
         -------
         datajoint.QueryExpression
-            Keyed by all of the primary key but the seeds; ``agreement_mean``, ``agreement_sd`` (between pairs, divisor
+            Keyed by the primary key without the seeds; ``agreement_mean``, ``agreement_sd`` (between pairs, divisor
             n - 1, NULL for one pair) and ``n_pairs``.
 
         Raises
         ------
         SettingsError
-            If there is no such measure.
+            If the measure is unknown.
         """
         if measure not in MEASURES:
             raise SettingsError(f"there is no measure {measure!r}. Allowed: {', '.join(MEASURES)}.")

@@ -1,4 +1,4 @@
-"""Readout vectors of rotation-equivariant models, turned to a common orientation: what is asked for, and the angles."""
+"""Alignments of readout vectors of rotation-equivariant models to a common orientation: requests, and angles."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from december_plugin.rotation.recipes import AlignedNeurons
 
 MAX_DESCRIPTION_LENGTH = 255
-# What a core, or a model function's setting, may call its number of orientations.
+# Names under which a core, or a setting of a model function, may give its number of orientations.
 ORIENTATIONS = ("orientations", "n_orientations", "num_rotations", "n_rotations")
-# Columns of AlignmentSettings: names of their own, because TrainedModel has a seed and Clustering a space.
+# Columns of AlignmentSettings: their own names, because TrainedModel has a seed and Clustering a space.
 COLUMNS = {
     "schedule": "alignment_schedule",
     "power": "alignment_power",
@@ -57,7 +57,7 @@ def alignment_hash(recipe: AlignmentRecipe) -> str:
 class AlignmentSettings(SettingsTable, dj.Lookup):
     """Ways to align the readout vectors of rotation-equivariant models. Without an entry nothing is aligned.
 
-    A clustering that asks for an alignment enters it by itself.
+    Registering a clustering with an alignment enters it automatically.
     """
 
     definition = """
@@ -77,31 +77,32 @@ class AlignmentSettings(SettingsTable, dj.Lookup):
     """
 
     def add_entry(self, *, description: str = "", skip_duplicates: bool = False, **settings: Any) -> dict[str, str]:
-        """Ask for an alignment of every rotation-equivariant model; return its key.
+        """Request an alignment of every rotation-equivariant model; return its key.
 
         Parameters
         ----------
         description
-            A few words for readers of the table; no part of the key.
+            A few words for readers of the table; not part of the key.
         skip_duplicates
-            Return the key of an entry that is there already, rather than raise.
+            Return the key of an existing entry, rather than raise.
         **settings
-            Of :class:`~december_plugin.embeddings.alignment_recipe.AlignmentRecipe`; what is not given has its default.
+            Of :class:`~december_plugin.embeddings.alignment_recipe.AlignmentRecipe`; settings that are not given have
+            their defaults.
 
         Raises
         ------
         SettingsError
-            For a setting that is unknown or has a value that is not allowed, or an entry that is there already.
+            For a setting that is unknown or has a value that is not allowed, or an entry that exists already.
         """
         row = self.row(AlignmentRecipe(**settings), description)
         said = f"this alignment is registered already, as alignment_hash {row['alignment_hash']!r}"
         return self.enter(row, said=said, skip_duplicates=skip_duplicates)
 
     def delete(self, *args: Any, **options: Any) -> int:
-        """Delete entries with their alignments and the clusterings of aligned vectors; all other clusterings stay.
+        """Delete entries with their alignments and the clusterings of aligned vectors, but no other clusterings.
 
-        From a table that is not restricted DataJoint would delete every row of those that refer to it, also the rows
-        that refer to nothing.
+        Without a restriction, DataJoint would delete all rows of the tables that refer to this one, including rows that
+        refer to no entry.
         """
         chosen = self & self.fetch("KEY")
         return int(super(AlignmentSettings, chosen).delete(*args, **options))
@@ -120,7 +121,7 @@ class AlignmentSettings(SettingsTable, dj.Lookup):
 def recipe_of_row(row: Mapping[str, Any]) -> AlignmentRecipe:
     """Return the recipe of a row of ``AlignmentSettings``."""
     values = ((name, row[column]) for name, column in COLUMNS.items())
-    # DataJoint fetches a null of a number as NaN.
+    # DataJoint fetches NULL in a numeric column as NaN.
     settings: dict[str, Any] = {name: None if value != value else value for name, value in values}
     return AlignmentRecipe(**settings)
 
@@ -128,10 +129,10 @@ def recipe_of_row(row: Mapping[str, Any]) -> AlignmentRecipe:
 class Alignment(dj.Computed):
     """The angles by which the readout vectors of a rotation-equivariant model are shifted to a common orientation.
 
-    It is computed for models that clusterings are fitted to afterwards; those of a DECEMber trainer have clusters of
-    their own. A model counts as rotation-equivariant by its function; then its core is turned with its stimuli, and
-    refused if the output does not turn with it. Neurons whose readout vector is zero have no angle; they are counted,
-    and stay as they are.
+    It is computed for models that clusterings are fitted to afterwards; those of a DECEMber trainer have their
+    own clusters. A model counts as rotation-equivariant by its function; then its stimuli are rotated, and it is
+    refused if the core's output does not rotate with them. Neurons whose readout vector is zero have no angle; they are
+    counted, and stay unchanged.
     """
 
     trained_model_table: ClassVar[Any]
@@ -174,9 +175,9 @@ class Alignment(dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """Rotation-equivariant models that clusterings are fitted to afterwards, with every alignment asked for.
+        """Rotation-equivariant models that clusterings are fitted to afterwards, with every requested alignment.
 
-        An alignment by what neurons compute waits for the model's feature covariance.
+        An alignment in functional space waits for the model's feature covariance.
         """
         pairs = self.alignable_models() * self.alignment_settings_table.proj("alignment_space")
         return (pairs & ["alignment_space = 'readout'", self.feature_covariance_table.proj()]).proj()
@@ -231,7 +232,8 @@ class Alignment(dj.Computed):
     def core_of(self, key: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[nn.Module, Tensor, int]:
         """Return the core of a trained model, images that it can be shown, and its number of orientations.
 
-        Of our models the weights tell the core, and it is shown noise; others are built with their recordings.
+        For our models, the weights determine the core, and the images are noise; others are built with their
+        recordings.
 
         Parameters
         ----------
@@ -257,8 +259,8 @@ class Alignment(dj.Computed):
         core = getattr(model, "core", None)
         if core is None:
             raise MisfitError(
-                f"the model of {name} has no core, so that nobody can tell whether it is rotation-equivariant. Give "
-                "the model a module named core, whose output the readouts see."
+                f"the model of {name} has no core, so it cannot be checked for rotation equivariance. Give the model "
+                "a module named core, whose output the readouts see."
             )
         return core, _some_images(loaders), said_orientations(name, core, settings)
 
@@ -269,7 +271,7 @@ class Alignment(dj.Computed):
 
 
 def said_orientations(name: str, core: nn.Module | None, settings: Mapping[str, Any]) -> int:
-    """Return the number of orientations that a core, or else a setting of its model function, says.
+    """Return the number of orientations that a core or, failing that, a setting of its model function gives.
 
     Raises
     ------
@@ -280,7 +282,7 @@ def said_orientations(name: str, core: nn.Module | None, settings: Mapping[str, 
     numbers = [each for each in said if isinstance(each, (int, np.integer)) and not isinstance(each, bool)]
     if not numbers:
         raise MisfitError(
-            f"the number of orientations of the model of {name} is not known. Give its core, or its model function, an "
+            f"the number of orientations of the model of {name} is unknown. Give its core, or its model function, an "
             f"integer named {ORIENTATIONS[0]} (or {', '.join(ORIENTATIONS[1:])}).",
             setting=ORIENTATIONS[0],
         )

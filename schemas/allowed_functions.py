@@ -1,4 +1,4 @@
-"""Functions that entries name: whether they may be run here, and whether they can be imported."""
+"""Checks that the functions that entries name may be run here, and can be imported."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_functions(config: Mapping[str, Any], key: Mapping[str, Any]) -> None:
         try:
             function = resolve_fn(name, DEFAULT_BASES[role])
         except failures.ANYTHING as error:
-            # A refusal has no cause; with one, it is the guard's word on an import that failed.
+            # A refusal has no cause; with one, it explains an import that failed.
             if isinstance(error, SettingsError) and error.__cause__ is None:
                 raise
             cause = error.__cause__ if isinstance(error, SettingsError) else error
@@ -51,16 +51,17 @@ def _unusable(entry: str, name: str, error: BaseException) -> SettingsError:
         remedy = "Correct its module, or provide what it needs where this runs."
     else:
         remedy = (
-            "Install the package that has it where this runs, or register the entry under the function's dotted path."
+            "Install the package that contains it where this runs, or register the entry under the function's dotted "
+            "path."
         )
     reason = failures.reason(error)
     return SettingsError(f"the {entry} names the function {name!r}, which cannot be used here: {reason}. {remedy}")
 
 
 def guard_nnfabrik() -> None:
-    """Make nnfabrik itself heed :func:`december_plugin.security.restricted_to`; calling it again changes nothing.
+    """Make nnfabrik itself obey :func:`december_plugin.security.restricted_to`; calling it again changes nothing.
 
-    A lab's own ``TrainedModel`` resolves names in nnfabrik's code, past :func:`check_functions`. Every name goes
+    A lab's own ``TrainedModel`` resolves names in nnfabrik's code, without :func:`check_functions`. Every name passes
     through the two functions that are replaced here.
     """
     if hasattr(builder.dynamic_import, "before_december"):

@@ -1,4 +1,4 @@
-"""Which clusters of a trained model compute the same thing: what is asked for, and what was found."""
+"""Which clusters of a trained model compute the same thing: requested comparisons, and their results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OF_METHOD = is_for_method("confusion_clusterings")
 
 
 class ClusterConfusionSettings(SettingsTable, dj.Lookup):
-    """Comparisons of clusters by what they compute that are asked for. Without an entry nothing is compared."""
+    """Requested comparisons of clusters by what they compute. Without an entry, nothing is compared."""
 
     definition = """
     # Comparisons of clusters by what they compute
@@ -51,19 +51,19 @@ class ClusterConfusionSettings(SettingsTable, dj.Lookup):
         clusterings: Sequence[str] | None = None,
         skip_duplicates: bool = False,
     ) -> dict[str, str]:
-        """Ask for the comparison of the clusters of every assignment; return the key.
+        """Request a comparison of the clusters of every assignment; return the key.
 
         Parameters
         ----------
         threshold, responses, clusterings
             See :class:`december_plugin.evaluation.cluster_functions_settings.ClusterFunctionsSettings`.
         skip_duplicates
-            Return the key of an entry that is there already, rather than raise.
+            Return the key of an existing entry, rather than raise.
 
         Raises
         ------
         SettingsError
-            For values that are not allowed, or an entry that is there already.
+            For values that are not allowed, or an entry that exists already.
         """
         row = confusion_row(threshold=threshold, responses=responses, clusterings=clusterings)
         said = "this comparison of clusters is registered already"
@@ -82,11 +82,11 @@ def confusion_row(**settings: Any) -> dict[str, Any]:
 
 
 class ClusterConfusion(dj.Computed):
-    """Correlations between the responses of the means of a model's clusters, and blocks of clusters that are one.
+    """Correlations between the responses of a model's cluster means, and blocks of clusters that respond alike.
 
-    The mean of a cluster is that of its readout vectors, aligned where the clustering is of aligned ones; that of its
-    biases goes with it. With a rotation-equivariant core, correlations are the best over orientations. Clusters
-    without neurons are left out. :mod:`december_plugin.evaluation.cluster_functions` has the formula.
+    A cluster's mean is that of its readout vectors (aligned, if the clustering is) with that of its biases. With a
+    rotation-equivariant core, correlations are the best over orientations. Clusters without neurons are left out.
+    :mod:`december_plugin.evaluation.cluster_functions` has the formula.
     """
 
     trained_model_table: ClassVar[Any]
@@ -112,7 +112,7 @@ class ClusterConfusion(dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """All assignments, with every comparison that is asked for their method.
+        """All assignments, with every comparison that is requested for their method.
 
         Those of linear responses wait for the model's feature covariance. Of models that were imported without their
         recording there are these alone, if the covariance came with them. A model of a lab's own function with a
@@ -162,7 +162,7 @@ class ClusterConfusion(dj.Computed):
         if means.shape[1] % n_orientations:
             raise EmbeddingError(
                 f"the model has {n_orientations} orientations, but its readout vectors have {means.shape[1]} entries, "
-                "which is not a multiple of them; they are not those of a rotation-equivariant core."
+                "which is not a multiple of it, so they are not those of a rotation-equivariant core."
             )
         if inputs["responses"] == LINEAR:
             found = covariance_confusion(means, self.vectors.covariance_of(key), n_orientations=n_orientations)
@@ -208,7 +208,7 @@ class ClusterConfusion(dj.Computed):
         return n_orientations
 
     def _labels(self, key: Mapping[str, Any], embeddings: Any) -> np.ndarray:
-        """Return the cluster of every neuron of the model, (N,) int64, -1 for those that the clustering has not."""
+        """Return the cluster of every neuron of the model, (N,) int64, -1 for those that it does not include."""
         kept = self.vectors.kept(key, embeddings)
         own = embeddings if kept.all() else embeddings.take(kept)
         stored = assigned_labels(self.cluster_assignment_table, key)

@@ -15,11 +15,11 @@ from december_plugin.schemas.stored_models import clustering_recipe, full_config
 
 
 class ClusterQuality(dj.Computed):
-    """How well a number of clusters fits the vectors of one model, in the space of the clustering: criteria for it.
+    """Criteria for how well a number of clusters fits the vectors of one model, in the space of the clustering.
 
     For DECEMber, whose mixture was trained with the model, the mixture is fitted again to a part of the neurons, on
     the readouts as the training left them, to score the others. Likelihoods are densities in units of the space, so
-    that those of different spaces cannot be compared.
+    those of different spaces cannot be compared.
     """
 
     trained_model_table: ClassVar[Any]

@@ -1,7 +1,7 @@
-"""The vectors that are clustered: those of a trained model, of the neurons and in the space of the clustering.
+"""The vectors that are clustered: a trained model's, for the neurons and in the space of the clustering.
 
-Everything that clusters neurons, scores a clustering, draws surrogates or pictures takes its vectors from here. Those
-of a clustering with an alignment are shifted by the stored angles first, and then brought into the space.
+Everything that clusters neurons, scores a clustering, draws surrogates or pictures takes its vectors from here. For a
+clustering with an alignment, they are first shifted by the stored angles, and then brought into the space.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def in_space_of_mixture(vectors: np.ndarray, mixture: Any) -> np.ndarray:
     Raises
     ------
     EmbeddingError
-        If that is a functional space, and the feature covariance is not stored with the mixture or is of others.
+        If that is a functional space, and the feature covariance is not stored with the mixture or belongs to others.
     """
     space = space_of_mixture(mixture)
     if space.is_functional and mixture.get("covariance") is None:
@@ -48,7 +48,7 @@ def in_space_of_mixture(vectors: np.ndarray, mixture: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class StoredAngles:
-    """What is stored of a model's alignment.
+    """The stored alignment of a model.
 
     Attributes
     ----------
@@ -64,10 +64,10 @@ class StoredAngles:
 
 @dataclass(frozen=True)
 class DrawnFrom:
-    """Vectors that surrogates are drawn from and parts are taken of, and what is done with these before clustering.
+    """Vectors from which surrogates are drawn and parts are taken, and how these are embedded before clustering.
 
-    An alignment is part of how neurons are clustered: it can bring vectors together that are none of one type. So what
-    is drawn are vectors before it, and surrogates, and parts of the neurons, are aligned as the real ones were.
+    An alignment is part of how neurons are clustered: it can bring vectors together that do not share a type. So
+    surrogates and parts are drawn from the vectors before it, and then aligned as the real ones were.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class DrawnFrom:
     is_aligned
         Whether the clustering aligns them.
     embed
-        Returns of vectors (N, D) of the first kind those of the second, (N, D).
+        Maps vectors (N, D) of the first kind to vectors (N, D) of the second.
     """
 
     embeddings: ReadoutEmbeddings
@@ -90,7 +90,7 @@ class DrawnFrom:
 
 @dataclass(frozen=True)
 class ClusteringVectors:
-    """Reads the vectors that were clustered, or are to be.
+    """Reads the vectors that were, or will be, clustered.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class ClusteringVectors:
         return space_of_mixture(self._mixture(key)) if row["method"] == DECEMBER else _space_of_row(row)
 
     def in_words(self, key: Mapping[str, Any]) -> str:
-        """Return what the vectors of a clustering are called, and of which neurons they are if not of all."""
+        """Return the name of a clustering's vectors, and which neurons they belong to, if not to all."""
         settings = (self.clustering & key).fetch1("settings")
         neurons, recipe = quality_filter(settings).phrase, alignment_recipe(settings)
         vectors = self.space_of(key).vectors
@@ -127,9 +127,9 @@ class ClusteringVectors:
         return f"{vectors} ({neurons})" if neurons else vectors
 
     def of(self, key: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> ReadoutEmbeddings:
-        """Return the vectors of the neurons that a clustering has, in its space: of its :class:`QualityFilter`.
+        """Return the vectors of the neurons that a clustering includes by its :class:`QualityFilter`, in its space.
 
-        Parameters, result and errors as those of :meth:`of_all_neurons`, and an :class:`EmbeddingError` as of
+        Parameters, result and errors are those of :meth:`of_all_neurons`, with an :class:`EmbeddingError` as in
         :meth:`kept`.
         """
         embeddings = self.of_all_neurons(key, config)
@@ -137,7 +137,7 @@ class ClusteringVectors:
         return embeddings if kept.all() else embeddings.take(kept)
 
     def kept(self, key: Mapping[str, Any], embeddings: ReadoutEmbeddings) -> np.ndarray:
-        """Return which neurons of a trained model a clustering has.
+        """Return which neurons of a trained model a clustering includes.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class ClusteringVectors:
         Raises
         ------
         EmbeddingError
-            If their test correlations are needed and are not there, or are of other neurons, or if no neuron is left.
+            If their test correlations are needed but missing, or belong to other neurons, or if no neuron is left.
         """
         wanted = quality_filter((self.clustering & key).fetch1("settings"))
         if wanted.minimum_test_correlation is None:
@@ -163,7 +163,7 @@ class ClusteringVectors:
         kept = wanted.keeps(correlations)
         if not kept.any():
             n_known = int((~np.isnan(correlations)).sum())
-            known = f"the best of {n_known:,} has {np.nanmax(correlations):.3f}" if n_known else "none of them is known"
+            known = f"the best of {n_known:,} has {np.nanmax(correlations):.3f}" if n_known else "all are unknown"
             raise EmbeddingError(
                 f"no neuron of the trained model {dict(key)} has a test correlation of at least "
                 f"{wanted.minimum_test_correlation:g}: {known}. Register a clustering with a smaller "
@@ -175,10 +175,10 @@ class ClusteringVectors:
         """Return the correlation over single trials of every neuron (N,) float32, NaN where it is not known."""
         if not self.test_performance & key:
             raise EmbeddingError(
-                f"the trained model {dict(key)} has no test correlations, by which minimum_test_correlation chooses "
-                "neurons. `december worker` computes them (TestPerformance); a model that was imported without its "
-                "recording has them only if its table of units had: delete it and import it with them, or delete the "
-                "clustering."
+                f"the trained model {dict(key)} has no test correlations, which minimum_test_correlation needs to "
+                "choose neurons. `december worker` computes them (TestPerformance); a model that was imported without "
+                "its recording has them only if its table of units had: delete it and import it with them, or delete "
+                "the clustering."
             )
         names, values = (self.test_performance.Session & key).fetch("data_key", "single_trial_correlations")
         stored = dict(zip(map(str, names), values, strict=True))
@@ -213,7 +213,7 @@ class ClusteringVectors:
         Raises
         ------
         EmbeddingError
-            If the readout vectors cannot be found, or the feature covariance is not there or not of this model.
+            If the readout vectors cannot be found, or the feature covariance is missing or not of this model.
         RecordingError, SettingsError
             As :func:`~december_plugin.schemas.stored_models.stored_embeddings`.
         """
@@ -227,10 +227,10 @@ class ClusteringVectors:
         return replace(embeddings, vectors=vectors_in_space(embeddings.vectors, _space_of_row(row), covariance))
 
     def readouts_of(self, key: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> ReadoutEmbeddings:
-        """Return the readout vectors of all neurons of a trained model, of which a clustering's vectors are made.
+        """Return the readout vectors of all neurons of a trained model, from which a clustering's vectors are computed.
 
-        They are shifted by the stored angles where the clustering aligns them. Parameters, result and errors as those
-        of :meth:`of_all_neurons`; no feature covariance is needed.
+        They are shifted by the stored angles if the clustering aligns them. Parameters, result and errors are those of
+        :meth:`of_all_neurons`; no feature covariance is needed.
         """
         config = full_config(self.nnfabrik, key, trainer=False) if config is None else config
         embeddings = stored_embeddings(self.trained_model, config, key)
@@ -244,15 +244,15 @@ class ClusteringVectors:
         return replace(embeddings, vectors=turned(vectors, stored.angles, stored.n_orientations))
 
     def drawn_from(self, key: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> DrawnFrom:
-        """Return what the surrogates of an assignment are drawn from, and parts of its neurons are taken of.
+        """Return the vectors from which the surrogates of an assignment are drawn and parts of its neurons are taken.
 
-        Parameters and errors as those of :meth:`of`.
+        Parameters and errors are those of :meth:`of`.
         """
         config = full_config(self.nnfabrik, key, trainer=False) if config is None else config
         row = (self.clustering & key).fetch1()
         recipe, clustered = alignment_recipe(row["settings"]), self.of(key, config)
         if recipe is None:
-            # A surrogate of directions has their means and correlations, and lengths near 1; it gets the length 1.
+            # A surrogate of directions has their means and correlations, but lengths only near 1; it gets the length 1.
             directions = EmbeddingSpace(normalize=self.space_of(key).normalize)
             return DrawnFrom(clustered, clustered, False, directions.embed)
         from december_plugin.rotation.recipes import before_alignment
@@ -280,15 +280,15 @@ class ClusteringVectors:
         Raises
         ------
         EmbeddingError
-            If they are not stored, or are those of other neurons.
+            If they are not stored, or belong to other neurons.
         """
         asked = {"alignment_hash": (self.clustering & key).fetch1("alignment_hash")}
         of_model = {name: key[name] for name in self.trained_model.primary_key}
         stored = self.alignment & of_model & asked
         if not stored:
             raise EmbeddingError(
-                f"the readout vectors of the trained model {of_model} are not aligned yet; `december worker` does it "
-                "(Alignment), for models with a rotation-equivariant core alone."
+                f"the readout vectors of the trained model {of_model} are not aligned yet; `december worker` aligns "
+                "them (Alignment), but only for models with a rotation-equivariant core."
             )
         names, values = (self.alignment.Session & of_model & asked).fetch("data_key", "angles")
         angles = dict(zip(map(str, names), values, strict=True))
@@ -307,7 +307,7 @@ class ClusteringVectors:
         return stored_covariance(self.feature_covariance, key)
 
     def _metric_of(self, key: Mapping[str, Any], row: Mapping[str, Any]) -> np.ndarray | None:
-        """Return the covariance of a clustering in functional space, that of aligned vectors the same at all angles."""
+        """Return the covariance of a clustering in functional space; for aligned vectors, the same at all angles."""
         if not _space_of_row(row).is_functional:
             return None
         covariance = self.covariance_of(key)
@@ -330,7 +330,7 @@ def _space_of_row(row: Mapping[str, Any]) -> EmbeddingSpace:
 
 @dataclass(frozen=True)
 class _Aligned:
-    """Aligns readout vectors, and brings them into the space of a clustering."""
+    """Aligns readout vectors and brings them into the space of a clustering."""
 
     recipe: AlignmentRecipe
     n_orientations: int

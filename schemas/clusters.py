@@ -1,4 +1,4 @@
-"""Clusterings, the clusters of all neurons of trained models, and the same as one row per neuron for SQL."""
+"""Clusterings, the clusters of all neurons of trained models, and these clusters as one row per neuron for SQL."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def _row(method: str, n_clusters: int, settings: dict[str, Any], description: st
 class Clustering(SettingsTable, dj.Lookup):
     """Ways to assign the neurons of a trained model to clusters.
 
-    The entry ``december`` is always there: it reads the mixture that the trainer fitted, and has no settings of its
-    own. The others are methods of :mod:`december_plugin.clustering.post_hoc`, fitted afterwards to the readout vectors,
-    or to the functional embeddings where ``space`` says so. Those with an alignment are fitted to the vectors of
-    rotation-equivariant models alone.
+    The entry ``december`` is always there: it reads the mixture that the trainer fitted, and has no
+    settings. The others are methods of :mod:`december_plugin.clustering.post_hoc`, fitted afterwards to the readout
+    vectors, or to the functional embeddings if ``space`` says so. Those with an alignment are fitted only to the
+    vectors of rotation-equivariant models.
     """
 
     alignment_settings_table: ClassVar[Any]
@@ -113,23 +113,23 @@ class Clustering(SettingsTable, dj.Lookup):
         method
             A name in :data:`december_plugin.clustering.methods.METHODS`.
         n_clusters
-            Number of clusters of a post hoc method. None for "december", where the trainer has it, and where the method
-            finds it.
+            Number of clusters of a post hoc method. None for "december", whose trainer has it, and if the method finds
+            it.
         description
-            A few words for readers of the table; no part of the key.
+            A few words for readers of the table; not part of the key.
         skip_duplicates
-            Return the key of an entry that is there already, rather than raise.
+            Return the key of an existing entry, rather than raise.
         **settings
             Settings of the method, ``space`` and ``normalize`` of
             :class:`~december_plugin.embeddings.space.EmbeddingSpace`, ``minimum_test_correlation`` of
             :class:`~december_plugin.clustering.methods.QualityFilter`, and ``alignment``, a mapping of the settings of
-            :class:`~december_plugin.embeddings.alignment_recipe.AlignmentRecipe`; what is not given has its default,
-            and without ``alignment`` nothing is aligned.
+            :class:`~december_plugin.embeddings.alignment_recipe.AlignmentRecipe`; settings that are not given
+            have their defaults, and without ``alignment``, nothing is aligned.
 
         Raises
         ------
         SettingsError
-            For an unknown method or setting, a value that is not allowed, or an entry that is there already.
+            For an unknown method or setting, a value that is not allowed, or an entry that exists already.
         """
         if method not in METHODS:
             raise SettingsError(f"there is no method {method!r}. {did_you_mean(str(method), METHODS)}")
@@ -149,7 +149,7 @@ def _checked_count(method: str, n_clusters: int | None, settings: Mapping[str, A
     if method == DECEMBER:
         if n_clusters:
             raise SettingsError(
-                f"n_clusters is {n_clusters!r}; leave it out for the method 'december', where the trainer has it."
+                f"n_clusters is {n_clusters!r}; leave it out for the method 'december', whose trainer has it."
             )
         return 0
     return checked_n_clusters(method, n_clusters, settings)
@@ -158,10 +158,10 @@ def _checked_count(method: str, n_clusters: int | None, settings: Mapping[str, A
 class ClusterAssignment(dj.Computed):
     """The clusters of the neurons of one trained model, one array per session.
 
-    They are all its neurons, or, of a clustering with ``minimum_test_correlation``, those that the model predicts so
-    well; sessions of which none is left have no array.
+    They are all its neurons or, for a clustering with ``minimum_test_correlation``, those that the model predicts this
+    well; sessions without any of these have no array.
 
-    The clustering ``december`` goes with models of a DECEMber trainer, post hoc clusterings with all others. Neurons
+    The clustering ``december`` applies to models of a DECEMber trainer, post hoc clusterings to all others. Neurons
     are identified by session and unit id.
     """
 
@@ -205,12 +205,12 @@ class ClusterAssignment(dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """Trained models of a DECEMber trainer with the clustering ``december``, all others with the other ones.
+        """Trained models of a DECEMber trainer with the clustering ``december``, all others with the other clusterings.
 
         Those in functional space wait for the model's feature covariance, those with ``minimum_test_correlation`` for
-        its test correlations. A model that was imported without its recording either came with these or never gets any:
-        then the job is there, too, and its error says so. Those with an alignment wait for that of the model, which
-        rotation-equivariant ones alone get.
+        its test correlations. A model that was imported without its recording either came with these or never gets any;
+        in the latter case, the job exists and its error says so. Those with an alignment wait for that of the model,
+        which only rotation-equivariant models get.
         """
         columns = ("method", "space", "minimum_test_correlation", "alignment_hash")
         pairs = self.trained_model_table.proj() * self.clustering_table.proj(*columns)
@@ -266,7 +266,7 @@ class ClusterAssignment(dj.Computed):
 
 
 def _kept_neurons(neurons: list[SessionNeurons], kept: np.ndarray) -> list[SessionNeurons]:
-    """Return the neurons of a mask (N,), without sessions that have none; positions stay those among all neurons."""
+    """Return the neurons of a mask (N,), without sessions that have none; positions still count all neurons."""
     own = np.split(kept, np.cumsum([len(session.unit_ids) for session in neurons])[:-1])
     return [
         replace(session, unit_ids=session.unit_ids[mask])
@@ -290,8 +290,8 @@ def trained_mixture_clusters(vectors: np.ndarray, mixture: Mapping[str, Any] | N
     Raises
     ------
     EmbeddingError
-        If the trainer stored no mixture, or one of another dimension than the readout vectors, or one of functional
-        embeddings without their covariance.
+        If the trainer stored no mixture, or one whose dimension differs from that of the readout vectors, or one of
+        functional embeddings without their covariance.
     """
     return _most_responsible(in_space_of_mixture(vectors, mixture), mixture)
 
@@ -304,7 +304,7 @@ def _most_responsible(vectors: np.ndarray, mixture: Mapping[str, Any] | None) ->
 
     if not isinstance(mixture, Mapping):
         raise EmbeddingError(
-            "the trainer stored no mixture in its output['mixture'], so there are no clusters to read. Use a post hoc "
+            "the trainer stored no mixture in its output['mixture'], so no clusters can be read. Use a post hoc "
             "clustering for this model, or the december_trainer."
         )
     centers, scales, mixing_weights = (
@@ -313,7 +313,7 @@ def _most_responsible(vectors: np.ndarray, mixture: Mapping[str, Any] | None) ->
     if centers.shape[1] != vectors.shape[1]:
         raise EmbeddingError(
             f"the stored mixture has {centers.shape[1]} dimensions and the readout vectors have {vectors.shape[1]}; "
-            "the state dict and the output are not of the same training."
+            "the state dict and the output are not from the same training."
         )
     fitted = StudentTMixture(*centers.shape, dof=float(mixture["dof"]), weights=str(mixture["weights"])).double()
     with torch.no_grad():
@@ -374,9 +374,9 @@ STATEMENT_BYTES = 500_000
 class NeuronCluster(dj.Manual):
     """The clusters of :class:`ClusterAssignment` as one narrow row per neuron, written on demand by :meth:`fill`.
 
-    The arrays of :class:`ClusterAssignment` are the canonical store. The rows here stand behind a short surrogate key,
-    a UUID made of the key of the session's assignment, and are indexed by unit id, so that the clusters of one neuron
-    over all models are found at once. Deleting an assignment deletes its rows.
+    The arrays of :class:`ClusterAssignment` are the canonical store. The rows here have a short surrogate key,
+    a UUID made from the key of the session's assignment, and are indexed by unit id, so that the clusters of one neuron
+    in all models are found quickly. Deleting an assignment deletes its rows.
     """
 
     cluster_assignment_table: ClassVar[Any]
@@ -415,7 +415,7 @@ class NeuronCluster(dj.Manual):
         for key in (sessions.proj() - self.proj(*sessions.primary_key)).fetch("KEY"):
             unit_ids, labels, confidences = (sessions & key).fetch1("unit_ids", "labels", "confidences")
             session_uuid = uuid_of(key)
-            with contextlib.suppress(DuplicateError), self.connection.transaction:  # another process may be first
+            with contextlib.suppress(DuplicateError), self.connection.transaction:  # another process may be quicker
                 self.insert1({"session_uuid": session_uuid, **key})
                 self._insert_neurons(session_uuid, unit_ids, labels, confidences)
                 n_rows += len(unit_ids)
@@ -424,7 +424,7 @@ class NeuronCluster(dj.Manual):
     def _insert_neurons(
         self, session_uuid: uuid.UUID, unit_ids: np.ndarray, labels: np.ndarray, confidences: np.ndarray
     ) -> None:
-        # DataJoint's insert handles every value by itself, which takes minutes where this takes seconds.
+        # DataJoint's insert handles every value separately, which takes minutes where this takes seconds.
         prefix = f"(x'{session_uuid.hex}',"
         rows = [
             f"{prefix}{unit_id},{label},{confidence:.9g})"

@@ -1,10 +1,10 @@
-"""Agreement across configurations: models with other cores, readouts, trainers or training data, of the same neurons.
+"""Agreement across configurations: models of the same neurons with other cores, readouts, trainers or training data.
 
 The number of pairs of models grows with the square of their number, so there is one entry for each pair of
 *configurations* (dataset, model and trainer) and clustering, a mean over pairs of their seeds, of at most
-:data:`MOST_PAIRS`. A configuration makes a pair with itself, too, for which different seeds are compared. Two complete
-keys of configurations do not fit into one key of InnoDB, which ends at 3072 bytes: the second configuration, and the
-seeds that were compared, stand behind a digest.
+:data:`MOST_PAIRS`. A configuration is also paired with itself; then different seeds are compared. Two complete
+keys of configurations do not fit into one key of InnoDB, which ends at 3072 bytes: so the second configuration, and
+the seeds that were compared, are given by a digest.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class ConfigurationPair(dj.Manual):
 class ConfigurationAgreement(dj.Computed):
     """Agreement of clusters, and similarity of embeddings, between two configurations of one clustering.
 
-    Compared are the neurons that both have, by session and unit id, each model's embedding in the space of its
-    clustering. Seeds of different number are paired where there are such: models of one seed may have the same initial
-    weights. DECEMber's mixtures are compared where they have the same number of clusters. A configuration of at least
-    two seeds is compared with itself, seed with seed: that says how alike its embeddings are, where ``SeedAgreement``
-    has the clusters alone. When a seed is added there is a new entry, for the larger set of seeds;
+    The neurons that both have are compared, by session and unit id, with each model's embedding in the space of its
+    clustering. Different seeds are paired if possible, because models of one seed may have the same initial weights.
+    DECEMber's mixtures are compared if they have the same number of clusters. A configuration of at least two seeds is
+    compared with itself, seed with seed: this says how similar its embeddings are, whereas ``SeedAgreement`` has only
+    the clusters. When a seed is added, there is a new entry for the larger set of seeds;
     :mod:`december_plugin.results.configurations` takes those of the present seeds.
     """
 
@@ -89,7 +89,7 @@ class ConfigurationAgreement(dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """Every pair of configurations of one clustering, with their present seeds; also each with itself."""
+        """Every pair of configurations of one clustering, including each with itself, with their present seeds."""
         assignments = self.cluster_assignment_table()
         configuration = [name for name in assignments.primary_key if name != "seed"]
         sets = dj.U(*configuration).aggr(
@@ -138,7 +138,7 @@ class ConfigurationAgreement(dj.Computed):
         self.insert1({**key, **row})
 
     def _members(self, key: Mapping[str, Any]) -> tuple[dict[int, str], dict[int, str], dict[str, str]]:
-        """Return the seeds of both configurations with their digests, and what the second one is.
+        """Return the seeds of both configurations with their digests, and the second configuration.
 
         Raises
         ------
@@ -158,15 +158,15 @@ class ConfigurationAgreement(dj.Computed):
             mine, other, theirs = found
             return mine, theirs, dict(zip(DIFFERS, other, strict=True))
         raise SettingsError(
-            "the assignments of two configurations that are to be compared are not there any more: some were deleted, "
-            "or computed again with another outcome. Populate again."
+            "the assignments of two configurations that are to be compared no longer exist: some were deleted, "
+            "or computed again with another result. Populate again."
         )
 
 
 def pair_members(
     members: Mapping[tuple[str, ...], list[tuple[int, str]]], own: tuple[str, ...], pair: str
 ) -> tuple[dict[int, str], tuple[str, ...], dict[int, str]] | None:
-    """Return which seeds a digest of a pair is of, and the second configuration; None if it is of none of them.
+    """Return the seeds that belong to the digest of a pair, and the second configuration; None if there are none.
 
     Parameters
     ----------
@@ -175,12 +175,12 @@ def pair_members(
     own
         The first configuration; the second one may be the same.
     pair
-        The digest: of the present seeds, or of those of a while ago.
+        The digest, of the present seeds or of earlier ones.
     """
     if own not in members:
         return None
     for of_then in (_present, earlier_sets):
-        # Digested once each: there are many sets of a while ago, and many times more pairs of them.
+        # Digested once each: there are many earlier sets, and many times more pairs of them.
         digests = {name: [set_digest(dict(each)) for each in of_then(seeds)] for name, seeds in members.items()}
         for other in members:
             for (at, mine), (at_b, theirs) in itertools.product(enumerate(digests[own]), enumerate(digests[other])):
@@ -205,21 +205,21 @@ def _pair_digest(first: Sequence[str], seeds: str, second: Sequence[str], seeds_
 def seed_pairs(
     first: Sequence[int], second: Sequence[int], *, same: bool = False, most: int = MOST_PAIRS
 ) -> list[tuple[int, int]]:
-    """Return which seeds of two configurations are compared: each about as often, and no seed with itself.
+    """Return which seeds of two configurations are compared: each about equally often, and no seed with itself.
 
     Parameters
     ----------
     first, second
         The seeds.
     same
-        Whether both are seeds of one configuration, of which each pair is compared once, the smaller seed first.
+        Whether both are seeds of one configuration; then each pair is compared once, the smaller seed first.
     most
         At most so many pairs.
 
     Returns
     -------
     list of (int, int)
-        Pairs of equal seeds only if there are no others.
+        Pairs of equal seeds occur only if there are no others.
     """
     n = max(len(first), len(second))
     places = itertools.product(enumerate(sorted(first)), enumerate(sorted(second)))
@@ -242,7 +242,7 @@ class _Reader:
         self._read: RecentlyUsed[np.ndarray] = RecentlyUsed(VECTORS_KEPT)
 
     def compare(self, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-        """Return all measures of two assignments, NaN and 0 neurons where they have none in common."""
+        """Return all measures of two assignments; NaN and 0 neurons if they have no neuron in common."""
         a, b = (assigned_labels(self._assignments, key) for key in (first, second))
         same_dataset = all(first[name] == second[name] for name in ("dataset_fn", "dataset_hash"))
         kept_a, kept_b = (_identified(each, other, same_dataset) for each, other in ((a, b), (b, a)))
@@ -253,7 +253,7 @@ class _Reader:
             a.labels[kept_a], b.labels[kept_b], ids_a=ids_a, ids_b=ids_b, common_only=True, no_cluster=NO_CLUSTER
         )
         similarity = compare_embeddings(self.of(first)[kept_a], self.of(second)[kept_b], ids_a=ids_a, ids_b=ids_b)
-        return {**asdict(agreement), **asdict(similarity)}  # also neurons without a cluster count
+        return {**asdict(agreement), **asdict(similarity)}  # neurons without a cluster count, too
 
     def of(self, key: dict[str, Any]) -> np.ndarray:
         """Return the vectors (N, D) of an assignment, sessions in alphabetical order, as its labels."""

@@ -17,7 +17,7 @@ from december_plugin.schemas.stored_labels import CommonNeurons, common_neurons,
 
 @dataclass(frozen=True, eq=False)
 class StoredConsensus:
-    """A consensus of stored assignments: the neurons, the partition, and means over seeds (N,); NaN if not stored."""
+    """A consensus of stored assignments: the neurons, the partition, and means over seeds (N,), NaN if not stored."""
 
     neurons: CommonNeurons
     partition: Partition

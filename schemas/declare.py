@@ -1,7 +1,7 @@
 """Declares the tables on a lab's nnfabrik module.
 
 The tables are written as ordinary DataJoint classes that belong to no schema. Binding makes a subclass of each for one
-schema, so that several labs' schemas can be open in one process, and importing the templates opens no connection.
+schema, so that one process can use the schemas of several labs, and importing the templates opens no connection.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def bind(template: type, schema: dj.Schema, context: Mapping[str, Any], **attrib
     template
         A table class without a schema; its name becomes the table's name.
     schema
-        Where the table is declared, if it is not there yet.
+        Where the table is declared if it does not exist yet.
     context
         The names that foreign keys of the definition refer to.
     **attributes
@@ -67,7 +67,7 @@ def bind(template: type, schema: dj.Schema, context: Mapping[str, Any], **attrib
     for name in dir(template):
         part = getattr(template, name) if name[0].isupper() else None
         if isinstance(part, type) and issubclass(part, dj.Part):
-            # DataJoint writes schema and master into a part's class, so each schema needs its own.
+            # DataJoint writes schema and master into a part's class, so each schema needs its own class.
             members[name] = type(name, (part,), {"__doc__": part.__doc__, "__module__": part.__module__})
     bases = (LeasedTable, template) if issubclass(template, dj.Computed) else (template,)
     table = type(template)(template.__name__, bases, members)
@@ -75,7 +75,7 @@ def bind(template: type, schema: dj.Schema, context: Mapping[str, Any], **attrib
 
 
 NNFABRIK_TABLES = ("Seed", "Fabrikant", "Model", "Dataset", "Trainer")
-# Also functions that were registered under the name of the module they are defined in.
+# Including functions that were registered under the name of the module that defines them.
 DECEMBER_TRAINERS = ("december_plugin.*december_trainer",)
 
 
@@ -94,8 +94,8 @@ class DecemberTables:
     Relocation
         Recordings that have moved.
     TrainedModel
-        nnfabrik's table of trained models: the lab's own, or ours with fetch, compute and insert apart. Its
-        ``populate`` trains what is in ``TrainingPlan`` and no other combinations.
+        nnfabrik's table of trained models: the lab's own, or ours, which separates fetch, compute and insert. Its
+        ``populate`` trains only what is in ``TrainingPlan``.
     TrainingSummary
         Scalars of every training.
     Clustering
@@ -103,11 +103,11 @@ class DecemberTables:
     FeatureCovariance
         The metric of functional embeddings, one for each model.
     AlignmentSettings, Alignment
-        Alignments that are asked for; the angles of the neurons of rotation-equivariant models.
+        Requested alignments; the angles of the neurons of rotation-equivariant models.
     ClusterAssignment
         Clusters of all neurons of a model.
     NeuronCluster
-        The same as one row per neuron, on demand.
+        These clusters as one row per neuron, on demand.
     SeedAgreement
         Agreement between pairs of seeds.
     ConfigurationPair
@@ -125,19 +125,19 @@ class DecemberTables:
     ClusterQuality
         Criteria for the number of clusters.
     SeedCount, SeedSet, Surrogate
-        Numbers and sets of seeds; surrogates that are asked for.
+        Numbers and sets of seeds; requested surrogates.
     SurrogateAgreement
         Agreement between seeds on surrogates without clusters.
     Resampling
-        Resamplings of neurons that are asked for.
+        Requested resamplings of neurons.
     WithinModelStability
         How well the clusters of one model are found again in parts of its neurons.
     ClusterConfusionSettings
-        Comparisons of clusters by what they compute that are asked for.
+        Requested comparisons of clusters by what they compute.
     ClusterConfusion
         Which clusters of one model compute the same thing.
     MeiSettings
-        Maximally exciting images that are asked for.
+        Requested maximally exciting images.
     Mei, MeiConfusion
         Images of the neurons of each cluster of one model, and how neurons respond to each other's.
     Pool, PoolWorker, PoolJob
@@ -242,8 +242,8 @@ def december_tables(
     Parameters
     ----------
     schema
-        Name of a schema, which is made if it does not exist, or an activated DataJoint schema. It may be the one that
-        holds the nnfabrik tables.
+        Name of a schema, which is created if it does not exist, or an activated DataJoint schema. It may be that of the
+        nnfabrik tables.
     nnfabrik
         The lab's nnfabrik tables: what nnfabrik's ``my_nnfabrik`` returned, or anything else with ``Seed``,
         ``Fabrikant``, ``Model``, ``Dataset`` and ``Trainer``.
@@ -256,18 +256,18 @@ def december_tables(
         post hoc.
     equivariant_models
         Model functions, with ``*``, whose core is rotation-equivariant: its channels are orientations of features,
-        orientation-major. Their readout vectors, also those of imported models, are aligned where that is asked for.
+        orientation-major. Their readout vectors, including those of imported models, are aligned if requested.
     allow_outdated
-        Whether to return tables that an earlier version made and that cannot be filled before they are migrated.
+        Whether to return tables of an earlier version, which cannot be filled before they are migrated.
 
     Raises
     ------
     SettingsError
         If a table of nnfabrik is missing, or ``trained_model`` is not such a table.
     ServerError
-        If the schema does not exist and cannot be made, or our ``TrainedModel`` is new and its store cannot be used.
+        If the schema does not exist and cannot be created, or our ``TrainedModel`` is new and its store cannot be used.
     OutdatedSchemaError
-        If an earlier version made tables whose keys have changed since; `december db migrate` brings them up to date.
+        If tables of an earlier version have other keys or columns; `december db migrate` brings them up to date.
 
     See Also
     --------
@@ -413,10 +413,10 @@ def _nnfabrik_namespace(nnfabrik: Any) -> SimpleNamespace:
 
 
 def _planned_only(table: Any, plan: Any, relocation: Any) -> Any:
-    """Return the lab's table with a key source of what was registered: its own is the cross product of all entries.
+    """Return the lab's table with the registered trainings as key source, instead of the cross product of all entries.
 
-    Where it trains by nnfabrik's own ``make``, which would lose the result when the server is restarted meanwhile, it
-    does so in three steps; a ``make`` of the lab's own stays.
+    If it trains by nnfabrik's ``make``, which would lose the result if the server were restarted meanwhile, it then
+    does so in three steps; the lab's own ``make`` is kept.
     """
     from nnfabrik.templates.trained_model import TrainedModelBase
 
@@ -426,7 +426,7 @@ def _planned_only(table: Any, plan: Any, relocation: Any) -> Any:
     members = {"__doc__": table.__doc__, "__module__": table.__module__, "key_source": property(key_source)}
     members["relocation_table"] = relocation
     three_part = ThreePartTraining if table.make is TrainedModelBase.make else RelocatedTraining
-    mixed_in = () if issubclass(table, three_part) else (three_part,)  # a lab may have named it itself
+    mixed_in = () if issubclass(table, three_part) else (three_part,)  # the lab's class may already include it
     planned = type(table)(table.__name__, (LeasedTable, *mixed_in, table), members)
     return planned
 
@@ -446,7 +446,7 @@ def _check_trained_model(table: Any) -> Any:
 def _open_schema(schema: str | dj.Schema, lab: SimpleNamespace) -> dj.Schema:
     if not isinstance(schema, str):
         if not schema.is_activated():
-            raise SettingsError("schema is a DataJoint schema that is not activated; activate it, or pass its name.")
+            raise SettingsError("schema is a DataJoint schema that is not activated; activate it or pass its name.")
         return schema
     opened = open_schema(schema, connection=lab.Model.connection)
     if not opened.list_tables():
@@ -455,7 +455,7 @@ def _open_schema(schema: str | dj.Schema, lab: SimpleNamespace) -> dj.Schema:
 
 
 def _adopt_collation(schema: dj.Schema, table: Any) -> None:
-    """Give an empty schema the character set of the nnfabrik tables: keys that refer to them must have the same."""
+    """Give an empty schema the character set of the nnfabrik tables, which keys that refer to them must share."""
     database, name = table.full_table_name.replace("`", "").split(".")
     theirs = schema.connection.query(
         "SELECT character_set_name, collation_name FROM information_schema.columns "

@@ -1,4 +1,4 @@
-"""Which registered models are rotation-equivariant: by their functions, that of an imported model included."""
+"""Which registered models are rotation-equivariant, by their functions, including those of imported models."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ VARIABLE, SETTING = "DECEMBER_EQUIVARIANT_MODELS", "december.equivariant_models"
 
 
 def equivariant_patterns() -> tuple[str, ...]:
-    """Return the patterns of our functions, and a lab's from the environment or DataJoint's configuration.
+    """Return the patterns of our functions, and a lab's patterns from the environment or DataJoint's configuration.
 
     Raises
     ------
     SettingsError
-        If the lab's are no names of functions, in which ``*`` is anything.
+        If the lab's patterns are not names of functions, in which ``*`` is anything.
     """
     import datajoint as dj
 
@@ -31,19 +31,19 @@ def equivariant_patterns() -> tuple[str, ...]:
     for name in own:
         if not re.fullmatch(r"[\w.*]+", name):
             raise SettingsError(
-                f"{VARIABLE} (in DataJoint's configuration {SETTING}) has {name!r}; it is a list of dotted names of "
-                "model functions, separated by commas, in which * stands for anything."
+                f"{VARIABLE} (in DataJoint's configuration {SETTING}) has {name!r}; it must be a list of dotted names "
+                "of model functions, separated by commas, in which * stands for anything."
             )
     return (*EQUIVARIANT_MODELS, *own)
 
 
 def is_equivariant(model_fn: str, model_config: Mapping[str, Any], patterns: Sequence[str]) -> bool:
-    """Return whether an entry of ``Model`` is of a function that fits one of the patterns.
+    """Return whether the function of an entry of ``Model`` fits one of the patterns.
 
     Parameters
     ----------
     model_fn, model_config
-        Its function and settings; of an imported model, the function that they name counts.
+        Its function and settings; for an imported model, the function that these name counts.
     patterns
         Names of functions, in which ``*`` is anything.
     """

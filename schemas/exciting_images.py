@@ -1,4 +1,4 @@
-"""Maximally exciting images of the clusters of trained models: what is asked for, and what was found."""
+"""Maximally exciting images of the clusters of trained models: requests, and results."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ COMPARED, TOO_FEW, CLIPS = "compared", "too few neurons", "clips"
 
 
 class MeiSettings(SettingsTable, dj.Lookup):
-    """Maximally exciting images that are asked for. Without an entry none are computed."""
+    """Requested maximally exciting images. Without an entry, none are computed."""
 
     definition = """
     # Maximally exciting images of the best-predicted neurons of clusters
@@ -64,19 +64,19 @@ class MeiSettings(SettingsTable, dj.Lookup):
     """
 
     def add_entry(self, *, skip_duplicates: bool = False, **settings: Any) -> dict[str, str]:
-        """Ask for images of the neurons of every assignment; return the key.
+        """Request images of the neurons of every assignment; return the key.
 
         Parameters
         ----------
         skip_duplicates
-            Return the key of an entry that is there already, rather than raise.
+            Return the key of an existing entry, rather than raise.
         **settings
             Those of :class:`december_plugin.insilico.exciting_images_settings.ExcitingImagesSettings`.
 
         Raises
         ------
         SettingsError
-            For values that are not allowed, or an entry that is there already.
+            For values that are not allowed, or an entry that exists already.
         """
         row = mei_row(**settings)
         return self.enter(row, said="these exciting images are registered already", skip_duplicates=skip_duplicates)
@@ -98,7 +98,7 @@ def mei_row(**settings: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Ensemble:
-    """Models of the same neurons, in evaluation on one device, and who their neurons are."""
+    """Models of the same neurons, in evaluation mode on one device, and the identities of the neurons."""
 
     models: list[nn.Module]
     neuron_ids: list[NeuronIds]
@@ -106,7 +106,7 @@ class _Ensemble:
 
 
 class _TableOfImages:
-    """What tables of images have in common: they build the models again."""
+    """The common part of the tables of images, which rebuild the models."""
 
     trained_model_table: ClassVar[Any]
     nnfabrik: ClassVar[Any]
@@ -142,7 +142,7 @@ class _TableOfImages:
         return {"neurons": {str(seed): neurons[seed] for seed in seeds}, "seeds": list(seeds)}
 
     def _ensemble(self, key: Mapping[str, Any], stored: Mapping[str, Any]) -> tuple[_Ensemble, Any]:
-        """Build the models of all seeds, the assignment's own first, and return its loaders, too.
+        """Build the models of all seeds, the assignment's own first, and return them with its loaders.
 
         Models that have other neurons than the assignment's own are left out, with a warning in the log.
         """
@@ -182,8 +182,8 @@ def _neuron_ids(model: nn.Module, neurons: Mapping[str, Any] | None, loaders: An
 class Mei(_TableOfImages, dj.Computed):
     """Maximally exciting images of the best-predicted neurons of each cluster of a trained model.
 
-    Of an ensemble they drive the mean over its models, while clusters and test correlations are those of the
-    assignment's own. Grey, contrast and behaviour are those of the recording; shifters shift by nothing. Neurons whose
+    For an ensemble, they drive the mean over its models, while clusters and test correlations are those of the
+    assignment's own model. Grey, contrast and behaviour are those of the recording; shifters shift by 0. Neurons whose
     response changes with no noise image are dead, and have an empty image.
     :mod:`december_plugin.insilico.exciting_images` says how images are found.
     """
@@ -227,7 +227,7 @@ class Mei(_TableOfImages, dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """All assignments of models that are tested, with every entry that is asked for their method.
+        """All assignments of tested models, with every entry that is requested for their method.
 
         Those of ensembles wait until all seeds that are planned are trained.
         """
@@ -322,7 +322,7 @@ class Mei(_TableOfImages, dj.Computed):
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Neurons whose images are found: who they are (n,), their clusters, ranks and test correlations."""
+    """Neurons whose images are found: identities (n,), clusters, ranks and test correlations."""
 
     ids: NeuronIds
     clusters: np.ndarray
@@ -353,7 +353,7 @@ def _ranks(labels: np.ndarray) -> np.ndarray:
 
 
 def _parts(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield from where to where items go into one statement, by their sizes in bytes; each has at least one."""
+    """Yield ranges of items that go into one statement, by their sizes in bytes; each has at least one item."""
     start, total = 0, 0
     for at, size in enumerate(sizes):
         if at > start and total + size > STATEMENT_BYTES:
@@ -365,7 +365,7 @@ def _parts(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def stored_images(table: Any, key: Mapping[str, Any]) -> tuple[ExcitingImages, dict[str, np.ndarray]]:
-    """Return the images of one entry of :class:`Mei`, by cluster, best predicted first, and what is known of neurons.
+    """Return the images of one entry of :class:`Mei`, by cluster, best predicted first, with data on the neurons.
 
     Parameters
     ----------
@@ -415,11 +415,11 @@ def stored_images(table: Any, key: Mapping[str, Any]) -> tuple[ExcitingImages, d
 
 
 class MeiConfusion(_TableOfImages, dj.Computed):
-    """How strongly the neurons of :class:`Mei` respond to each other's images, turned and moved to where they do best.
+    """How strongly the neurons of :class:`Mei` respond to each other's images, turned and moved to their best position.
 
-    Of neurons that are predicted well enough, respond to their own image, and whose image can be turned: where images
-    are not square, it must be empty outside the largest circle about its middle. Where fewer than two are left, and of
-    clips, the entry says so and has no matrix.
+    It has the neurons that are predicted well enough, respond to their own image, and whose image can be turned: images
+    that are not square must be empty outside the largest circle about their middle. For clips, and if fewer than two
+    neurons are left, the entry says so and has no matrix.
     """
 
     mei_table: ClassVar[Any]

@@ -1,4 +1,4 @@
-"""The covariance of what the readouts of a model receive from its core: the metric of functional embeddings."""
+"""The covariance of the features that a model's readouts receive from its core: the metric of functional embeddings."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from december_plugin.schemas.stored_models import (
 )
 
 FROM_RECORDING, FROM_IMPORT, FROM_PROBES = "recording", "import", "probes"
-SEED = 0  # of the images and neurons that are drawn: the same for all models of a recording
+SEED = 0  # of the drawn images and neurons: the same for all models of a recording
 
 
 class FeatureCovariance(dj.Computed):
-    """The feature covariance of a trained model, for clusterings in functional space, and to compare clusters.
+    """The feature covariance of a trained model, for clusterings in functional space and comparisons of clusters.
 
-    It is computed once, where such a clustering, or a comparison of clusters by their linear responses, is registered
-    for models of this kind; clusterings then need neither recordings nor a GPU. A mixture that DECEMber trained in
-    functional space has its own, stored with it. A model whose trainer, or import, stored a covariance as
-    ``output["feature_covariance"]`` keeps that one; of all others it is taken over the training tier.
+    It is computed once if such a clustering, or a comparison of clusters by their linear responses, is registered for
+    models of this kind; clusterings then need neither recordings nor a GPU. A mixture that DECEMber trained in
+    functional space has its own, stored with it. A model whose trainer or import stored a covariance as
+    ``output["feature_covariance"]`` keeps that one; for all others, it is computed on the training tier.
     """
 
     trained_model_table: ClassVar[Any]
@@ -58,7 +58,7 @@ class FeatureCovariance(dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """Models that clusterings are fitted to afterwards, where one of them, or an alignment, is functional.
+        """Models to which clusterings are fitted afterwards, if one of these, or an alignment, is functional.
 
         If only those are that align vectors, rotation-equivariant models alone. And those whose clusters are to be
         compared by their linear responses, DECEMber's included. Not those that were imported without their recording:
@@ -95,7 +95,7 @@ class FeatureCovariance(dj.Computed):
         return (encode_blob(fetched),)
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
-        """Return the covariance with the numbers of stimuli and neurons, or the one that is there already."""
+        """Return the covariance with the numbers of stimuli and neurons, or the one that exists already."""
         inputs = decode_blob(fetched)
         if inputs["covariance"] is not None:
             embeddings = stored_embeddings(self.trained_model_table, inputs["config"], key)
@@ -129,7 +129,7 @@ def stored_covariance(feature_covariance: Any, key: Mapping[str, Any]) -> np.nda
     if len(found) != 1:
         raise EmbeddingError(
             f"the feature covariance of the trained model {dict(key)} is not stored yet; `december worker` "
-            "computes it (FeatureCovariance) where a clustering, or an alignment, with space: functional is registered."
+            "computes it (FeatureCovariance) if a clustering, or an alignment, with space: functional is registered."
         )
     return np.asarray(found[0])
 
@@ -159,7 +159,7 @@ def given_covariance(covariance: Any, given_from: Any, n_features: int) -> dict[
     Raises
     ------
     EmbeddingError
-        If it is no covariance, or one of another number of features.
+        If it is not a covariance, or has another number of features.
     """
     if given_from not in (FROM_IMPORT, FROM_PROBES):
         raise EmbeddingError(

@@ -30,7 +30,7 @@ VERSION_LENGTH = 64
 class KnownTypes(dj.Manual):
     """Sets of neurons whose type is known: from genetics, from an expert, or planted in a simulation.
 
-    A recording can have any number of labelings, distinguished by name, and each neuron may be in some of them only.
+    A recording can have any number of labelings, distinguished by name, and a neuron may be in only some of them.
     """
 
     definition = """
@@ -75,12 +75,12 @@ class KnownTypes(dj.Manual):
             Data key to ``(unit_ids, types)``, both (n,). Types are numbers or strings; None, NaN, -1 and "" mark
             neurons whose type is unknown, which are left out.
         source
-            Where the types come from.
+            The origin of the types.
         version
             Version of the source, at most 64 characters: a release, a date, a commit. A new version of a labeling gets
-            a name of its own, so that both can be compared with.
+            its own name, so that clusters can be compared with both.
         skip_duplicates
-            Return the key of a set of this name that is there already with the same types, rather than raise.
+            Return the key of an existing set of this name with the same types, rather than raise.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class KnownTypes(dj.Manual):
         key = {"types_name": name}
         if self & key:
             if not skip_duplicates or not self._is_same(key, type_names, sessions):
-                raise SettingsError(f"there are known types with the name {name!r} already. Choose another name.")
+                raise SettingsError(f"known types named {name!r} exist already. Choose another name.")
             return key
         row = {
             **key,
@@ -142,7 +142,7 @@ class KnownTypes(dj.Manual):
         Raises
         ------
         SettingsError
-            If there is no set of this name.
+            If no set has this name.
         """
         import pandas as pd
 
@@ -166,7 +166,7 @@ class KnownTypes(dj.Manual):
 
     def _is_same(self, key: dict[str, str], type_names: list[str], sessions: list[dict[str, Any]]) -> bool:
         rows = (self.Session() & key).fetch("data_key", "typed_unit_ids", "type_codes", as_dict=True)
-        # The server may sort names otherwise than Python.
+        # The server may sort names differently from Python.
         stored = {row["data_key"]: row for row in rows}
         return (
             (self & key).fetch1("type_names") == type_names

@@ -1,7 +1,7 @@
-"""Opens a lab's tables: which schema, whose nnfabrik module, and our tables on it.
+"""Opens a lab's tables: finds the schema, the nnfabrik module, and our tables on it.
 
-Settings are looked for in the arguments, then in the environment, then in DataJoint's configuration
-(``dj_local_conf.json``), then the default is used:
+Settings are taken from the arguments, then from the environment, then from DataJoint's configuration
+(``dj_local_conf.json``); otherwise, the default is used:
 
 =================  =====================  ====================  ==========================================
 argument           environment            DataJoint setting     default
@@ -38,7 +38,7 @@ MOST_NAMED = 8  # schemas in a message
 
 @dataclass(frozen=True)
 class Lab:
-    """An open connection with the tables on it."""
+    """The tables of a lab on an open connection."""
 
     schema: str
     nnfabrik: Any
@@ -56,17 +56,18 @@ def open_lab(
 ) -> Lab:
     """Connect to the lab's server, or to the embedded one, and declare or find the tables.
 
-    Where our tables exist already, the nnfabrik tables that they refer to are the default, and no others are taken.
+    If our tables exist already, the nnfabrik tables that they refer to are the default, and no others are accepted.
 
     Parameters
     ----------
     schema, nnfabrik
-        See above.
+        Name of the schema, and of the nnfabrik schema or ``module:NAME``; None uses the settings, see
+        :mod:`december_plugin.schemas.lab`.
     create
-        Make the tables if the schema has none. Otherwise that is an error, as for a misspelled name, and nothing is
-        made.
+        Create the tables if the schema has none. Without this, a schema without tables, such as a misspelled one, is an
+        error.
     read_only
-        The store is not needed, so it may be out of reach, not writable, or another one.
+        The store is not needed, so it may be unreachable, read-only, or another one.
     allow_outdated
         As for :func:`december_plugin.schemas.december_tables`.
 
@@ -76,7 +77,7 @@ def open_lab(
         If the server cannot be reached or used.
     SettingsError
         If a schema is one of the server's own or its name cannot be used, if the nnfabrik module cannot be imported or
-        lacks a table, if the tables refer to other nnfabrik tables, or if there are none and none may be made.
+        lacks a table, if the tables refer to other nnfabrik tables, or if there are none and ``create`` is false.
 
     See Also
     --------
@@ -108,7 +109,7 @@ def open_lab(
     from december_plugin.schemas.setup_lock import one_at_a_time
     from december_plugin.storage.opening import open_store
 
-    # Several processes may make the tables at the same time, as a job array does that begins with `register`.
+    # Several processes may create the tables at the same time, as in a job array that begins with `register`.
     alone = one_at_a_time(database.connection, "making december's tables")
     with contextlib.nullcontext() if _is_complete(database.connection, schema) else alone:
         module, tables = _open_tables(database.connection, schema, source, create=create, allow_outdated=allow_outdated)
@@ -152,18 +153,18 @@ def _open_tables(
 
 
 def no_tables(connection: Any, schema: str) -> str:
-    """Return the message that a schema has no tables of december, with the schemas that have some."""
+    """Return the message that a schema has no december tables, with the schemas that have some."""
     others = [name for name in _schemas_with_tables(connection) if name != schema]
     hint = ""
     if others:
         close = difflib.get_close_matches(schema, others, n=1, cutoff=0.8)
         meant = f" Did you mean {close[0]!r}?" if close else ""
-        others = [*close, *(name for name in others if name not in close)]  # the one that is meant is always named
+        others = [*close, *(name for name in others if name not in close)]  # the likely one is always named
         more = f" and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED else ""
         named = ", ".join(others[:MOST_NAMED])
         hint = f"{meant} There are tables in: {named}{more}. Add --schema {shlex.quote(others[0])}."
     return (
-        f"there are no december tables in the schema {schema!r} yet.{hint} `december register` makes them, in Python "
+        f"there are no december tables in the schema {schema!r} yet.{hint} `december register` creates them, in Python "
         "open_lab(create=True); check the name (--schema) if they should be there, and that your account may read them."
     )
 
@@ -177,7 +178,7 @@ def _schemas_with_tables(connection: Any) -> list[str]:
 
 
 def _is_complete(connection: Any, schema: str) -> bool:
-    """Return whether the schema has the table that is made last."""
+    """Return whether the schema has the table that is created last."""
     statement = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = 'store_identity'"
     return connection.query(statement, args=(schema,)).fetchone() is not None
 
@@ -206,7 +207,7 @@ def _import_module(name: str) -> Any:
 
 
 def _nnfabrik_schema(name: str) -> Any:
-    """Return nnfabrik's tables in this schema; where it has tables already, those it lacks are the common ones."""
+    """Return nnfabrik's tables in this schema; if it has tables already, those it lacks are nnfabrik's common ones."""
     from nnfabrik.main import my_nnfabrik
     from nnfabrik.utility.dj_helpers import CustomSchema
 

@@ -1,7 +1,7 @@
 """Brings the tables of an earlier version up to date, in place, without losing a result.
 
-What is outdated is read off the tables themselves, by comparing them with their definitions: columns that are missing
-or too narrow, and keys that have changed. A migration that was interrupted continues when it is run again.
+The tables themselves show what is outdated, by comparison with their definitions: columns that are missing or too
+narrow, and keys that have changed. A migration that was interrupted continues when it is run again.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from datajoint.declare import prepare_declare
 from december_plugin.errors import OutdatedSchemaError
 from december_plugin.schemas.seed_sets import set_digest
 
-# DataJoint lists no table whose name begins so.
+# DataJoint does not list tables whose name begins with this.
 ASIDE = "~before_"
 SET_KEY = "seed_set"
-# Columns that were added to tables, without which these cannot be used.
+# Columns that were added to tables, which cannot be used without them.
 ADDED_COLUMNS = {
     "__cluster_assignment__session": "margins",
     "#surrogate": "surrogate_clusterings",
@@ -31,8 +31,8 @@ ADDED_COLUMNS = {
     "__surrogate_agreement": "null_valleys",  # was added along with the other columns of valleys
     "pool_worker": "gpu_workers",
 }
-# Columns whose type has become too narrow, with the type that they had.
-NARROW_COLUMNS = {"neuron_cluster__neuron": ("label", "smallint")}  # unsigned: no room for the lack of a cluster, -1
+# Columns whose earlier type has become too narrow, with that type.
+NARROW_COLUMNS = {"neuron_cluster__neuron": ("label", "smallint")}  # unsigned: no room for -1, the lack of a cluster
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Change:
     table
         Name of the table in the database.
     what
-        What is done to it, in words.
+        The change in words.
     apply
-        Does it.
+        Makes the change.
     """
 
     table: str
@@ -86,7 +86,7 @@ def _per_set(tables: Any) -> tuple[Any, ...]:
 
 
 def _other_keys(schema: Any) -> list[str]:
-    """Return the names of tables whose keys have changed, or whose rows are still set aside; one query."""
+    """Return the names of tables whose keys have changed, or whose rows are still set aside, with one query."""
     names = ("__consensus", "__surrogate_agreement")
     rows = schema.connection.query(
         "SELECT table_name, MAX(column_name = %s) FROM information_schema.columns WHERE table_schema = %s AND "
@@ -98,7 +98,7 @@ def _other_keys(schema: Any) -> list[str]:
 
 
 def _has_other_columns(schema: Any) -> bool:
-    """Return whether a table was made before one of its columns was added, or widened; one query."""
+    """Return whether a table is older than one of its columns, or its width, with one query."""
     names = (*ADDED_COLUMNS, *NARROW_COLUMNS)
     there = schema.connection.query(
         "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = %s AND "
@@ -120,7 +120,7 @@ def _declared(tables: Any) -> Iterator[Any]:
 
 
 def _other_columns(tables: Any, table: Any) -> list[Change]:
-    """Return what adds the columns that a table lacks, and widens those that were narrower."""
+    """Return the steps that add the columns that a table lacks, and widen those that are too narrow."""
     context = {**vars(tables.nnfabrik), **tables.context(), "master": getattr(table, "_master", None)}
     _, _, columns, foreign_keys, *_ = prepare_declare(table.definition, context)
     there = table().heading.attributes
@@ -171,7 +171,7 @@ _REKEY = {"Consensus": _consensus, "SurrogateAgreement": _surrogate_agreement}
 
 
 def finish(tables: Any) -> int:
-    """Copy what was set aside into the tables as they are declared now; return the number of rows that are new.
+    """Copy what was set aside into the tables as they are declared now; return the number of new rows.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from december_plugin.schemas.stored_models import clustering_recipe, full_config
 
 
 class Surrogate(dj.Lookup):
-    """Nulls that the agreement between seeds is compared with. Without an entry nothing is drawn."""
+    """Nulls with which the agreement between seeds is compared. Without an entry, nothing is drawn."""
 
     definition = """
     # Surrogates without clusters: the null of the agreement between seeds
@@ -45,12 +45,12 @@ class Surrogate(dj.Lookup):
         clusterings: Sequence[str] | None = None,
         skip_duplicates: bool = False,
     ) -> dict[str, str]:
-        """Ask for a null for every configuration that has at least two seeds; return its key.
+        """Request a null for every configuration that has at least two seeds; return its key.
 
         Parameters
         ----------
         name
-            Name, at most 64 characters. None makes one of the settings.
+            Name, at most 64 characters. None makes one from the settings.
         n_draws
             Surrogates per configuration. The smallest p value is ``1 / (1 + n_draws)``: 19 for 0.05, 199 for 0.005.
             Every draw clusters the readouts of every seed, so the time grows with it.
@@ -59,15 +59,15 @@ class Surrogate(dj.Lookup):
         method
             "elliptical", "gaussian", "planar", "axial" or "combined", see :mod:`december_plugin.evaluation.null`.
         clusterings
-            Methods of the clusterings that it is drawn for, of :data:`december_plugin.clustering.methods.METHODS`; None
-            for all.
+            Methods of the clusterings for which it is drawn, of :data:`december_plugin.clustering.methods.METHODS`;
+            None for all.
         skip_duplicates
-            Return the key of an entry that is there already, rather than raise.
+            Return the key of an existing entry, rather than raise.
 
         Raises
         ------
         SettingsError
-            For values that are not allowed, a name that other settings have, or an entry that is there already.
+            For values that are not allowed, a name that other settings have, or an entry that exists already.
         """
         row = surrogate_row(name, n_draws=n_draws, seed=seed, method=method, clusterings=clusterings)
         key = self.stored_key(row)
@@ -87,9 +87,9 @@ class Surrogate(dj.Lookup):
         return {"surrogate_hash": row["surrogate_hash"]}
 
     def stored_key(self, row: Mapping[str, Any]) -> dict[str, str] | None:
-        """Return the key of the entry that has the settings of a row of :func:`surrogate_row`; None without one.
+        """Return the key of the entry with the settings of a row of :func:`surrogate_row`; None if there is none.
 
-        An entry of an earlier version whose list had all methods of then is there as one of all methods.
+        An entry of an earlier version that lists all methods of that version counts as one of all methods.
         """
         from december_plugin.evaluation.surrogate_settings import ONCE_ALL
 
@@ -129,13 +129,13 @@ def _surrogate_hash(method: str, n_draws: int, seed: int, clusterings: Sequence[
 class SurrogateAgreement(SeedSetTable, dj.Computed):
     """Agreement between the seeds of a configuration on surrogates of their vectors that have no clusters.
 
-    Surrogates are drawn in the space of the clustering; where that is of directions, they are directions, too. Where it
-    aligns the vectors, surrogates of the vectors before it are aligned in the same way.
+    Surrogates are drawn in the space of the clustering; if that consists of directions, they are directions, too. If
+    the clustering aligns the vectors, surrogates of the unaligned vectors are aligned in the same way.
 
     Surrogates are drawn for all seeds of a configuration at once, because the seeds' readouts of a neuron are related;
     so there is one entry for every set of seeds. When a seed is added, there is a new entry for the larger set;
     :func:`december_plugin.results.nulls.null_table` takes those of the present seeds. The surrogates are
-    clustered as the real readouts were; of DECEMber, by its mixture started by k-means, without training anew.
+    clustered as the real readouts were; for DECEMber, by its mixture, started by k-means, without another training.
     """
 
     trained_model_table: ClassVar[Any]
@@ -175,7 +175,7 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """The set of all seeds of every configuration that has at least two, with every surrogate asked for it."""
+        """The set of all seeds of every configuration that has at least two, with every surrogate requested for it."""
         pairs = self.current_sets() * self.surrogate_table.proj()
         methods = self.surrogate_table.proj("surrogate_clusterings") * self.clustering_table.proj("method")
         drawn = is_for_method("surrogate_clusterings")
@@ -184,7 +184,8 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return, packed, the clustering, the settings of the surrogates and the configurations.
 
-        Not the seeds: one that is added meanwhile is none of this entry, which says itself what it is of.
+        The seeds are not included, because one that is added meanwhile does not belong to this entry, whose key names
+        them.
         """
         method, settings = (self.clustering_table & key).fetch1("method", "settings")
         n_draws, seed, surrogate_method = (self.surrogate_table & key).fetch1(

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TIER = "test"
-# Scores per neuron, one array per session, by what they need.
+# Scores per neuron, one array per session, by what they require.
 OF_REPEATS = (
     "correlations_to_average",
     "explainable_variances",
@@ -60,8 +60,8 @@ class TestPerformance(dj.Computed):
     """How well a model predicts the test tier, per neuron and on average.
 
     A session that was not measured there, or has too few trials to be tested, enters no mean; its row says why. Scores
-    that need repeats are means over the sessions of which at least two images were shown more than once. Of movies all
-    scores are over the predicted frames of all clips, and a frame of a movie is an image.
+    that need repeats are means over the sessions in which at least two images were shown more than once. For movies,
+    all scores are over the predicted frames of all clips, and a frame of a movie counts as an image.
     """
 
     __test__ = False  # not a test class for pytest
@@ -109,9 +109,9 @@ class TestPerformance(dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """All trained models but those that were imported without their recording: nothing can be predicted for them.
+        """All trained models except those imported without their recording, for which nothing can be predicted.
 
-        Where such an import knows how well its neurons are predicted, it has entered that itself.
+        If such an import knows how well its neurons are predicted, it has entered that itself.
         """
         return self.trained_model_table.proj() & f"dataset_fn <> '{IMPORTED_NEURONS}'"
 
@@ -129,7 +129,7 @@ class TestPerformance(dj.Computed):
         if not loaders.get(TIER):
             raise RecordingError(
                 f"the dataset has no tier {TIER!r}, only {', '.join(map(repr, loaders))}; a model is tested on trials "
-                "that it never saw."
+                "that it has never seen."
             )
         scores = [
             _session_scores(data_key, loader, loaders[TIER].get(data_key), model)
@@ -145,7 +145,7 @@ class TestPerformance(dj.Computed):
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], sessions: list[dict[str, Any]]) -> None:
         """Insert the entry and its sessions."""
-        # A schema of before some of the columns lacks them.
+        # An older schema lacks some of the columns.
         columns, columns_of_session = set(self.heading.names), set(self.Session().heading.names)
         self.insert1({**key, **{name: value for name, value in row.items() if name in columns}})
         rows = [{**key, **session} for session in sessions]
@@ -170,7 +170,7 @@ def _session_scores(data_key: str, any_loader: Any, loader: Any, model: nn.Modul
     data_key
         The session.
     any_loader, loader
-        A loader of some tier, and that of the test tier, None if there is none.
+        A loader of some tier, and that of the test tier, or None.
     model
         The trained model.
     """
@@ -277,7 +277,7 @@ def _joined(scores: list[dict[str, Any]], name: str) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """Return the mean over the neurons that have a value, None if there is none."""
+    """Return the mean over the neurons that have a value; None if none has."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else None
 

@@ -1,8 +1,8 @@
-"""Pools, workers and what happened to jobs: the book-keeping beside DataJoint's own reservations.
+"""Pools, workers and what happened to jobs: the bookkeeping that complements DataJoint's reservations.
 
-DataJoint's ``~jobs`` stays the queue. These tables add what it cannot tell: whether the holder of a reservation still
-lives, how often a job was begun, and how often it took its worker down. All times are UTC on the database's clock, so
-differences between the clocks of hosts do not matter.
+DataJoint's ``~jobs`` stays the queue. These tables add what it does not know: whether the holder of a reservation is
+still alive, how often a job was begun, and how often it killed its worker. All times are UTC on the database's clock,
+so differences between the clocks of hosts do not matter.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Pool(dj.Manual):
 
 
 class PoolWorker(dj.Manual):
-    """Workers, with the heartbeat that tells the living from the dead."""
+    """Workers, with the heartbeat that distinguishes the living from the dead."""
 
     definition = """
     # Worker processes and their heartbeats

@@ -1,4 +1,4 @@
-"""What was read last stays in memory."""
+"""Keeps recently used values in memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 class RecentlyUsed(Generic[T]):
-    """The entries that were used last, as many as have a total size, and at least one.
+    """The most recently used entries, up to a total size, and at least one.
 
     Parameters
     ----------
     size
-        Of all entries together.
+        The total size of all entries.
     size_of
         Returns the size of one; without it every entry counts as 1.
     """
@@ -25,7 +25,7 @@ class RecentlyUsed(Generic[T]):
         self._entries: OrderedDict[Hashable, T] = OrderedDict()
 
     def get(self, name: Hashable, make: Callable[[], T]) -> T:
-        """Return the entry of this name; make it if it is not there."""
+        """Return the entry of this name; make it if it is missing."""
         if name not in self._entries:
             self._entries[name] = make()
             while len(self) > 1 and sum(map(self._size_of, self._entries.values())) > self.size:

@@ -1,7 +1,7 @@
-"""Recordings that have moved: where the paths in dataset entries lead now.
+"""Recordings that have moved: where the paths of dataset entries now lead.
 
 The hash of a dataset entry is that of its settings, the recordings' paths among them. When a folder moves, the entry
-stays as it is, so that hashes and results stay, and this table says where its paths lead.
+stays unchanged, so that hashes and results stay valid, and this table says where its paths lead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LONGEST_PATH = 4000  # characters
 
 
 class Relocation(dj.Manual):
-    """Where the paths of recordings lead now."""
+    """Where the paths of recordings now lead."""
 
     definition = """
     # Recordings that have moved
@@ -33,7 +33,7 @@ class Relocation(dj.Manual):
     """
 
     def paths(self) -> dict[str, str]:
-        """Return old paths and where they lead; none where the table is not there yet and may not be made."""
+        """Return old paths and where they lead; empty if the table does not exist and may not be created."""
         try:
             return dict(zip(*self.fetch("old_path", "new_path"), strict=True))
         except (DataJointError, AccessError):
@@ -42,7 +42,7 @@ class Relocation(dj.Manual):
             return {}
 
     def set(self, old: str, new: str, *, checked: str) -> None:
-        """Let a path lead to another one, or back to itself; several at once inside of a transaction."""
+        """Let a path lead to another one, or back to itself; for several at once, use a transaction."""
         others = {known: where for known, where in self.paths().items() if known != old}
         key = {"old_path_md5": hashlib.md5(old.encode(), usedforsecurity=False).hexdigest()}
         with contextlib.nullcontext() if self.connection.in_transaction else self.connection.transaction:
@@ -71,16 +71,16 @@ def paths_in(config: Any) -> Iterator[str]:
 
 
 def relocated(config: Mapping[str, Any], moved: Mapping[str, str]) -> dict[str, Any]:
-    """Return a copy of a dataset's configuration with the paths that recordings have now.
+    """Return a copy of a dataset's configuration with the current paths of the recordings.
 
     Parameters
     ----------
     config
         As in the entry.
     moved
-        Old paths, of recordings or folders above them, and where they lead. Of several that a path is below, the
-        longest counts. A path that does not lead to anything on this machine while the old one does is left as it is:
-        not every machine has moved its recordings.
+        Old paths, of recordings or folders above them, and where they lead. If a path is below several,
+        the longest counts. If the new path does not exist on this machine while the old one does, the old one is kept,
+        because not every machine has moved its recordings.
     """
     return {name: _relocated(value, moved) for name, value in copy.deepcopy(dict(config)).items()}
 
@@ -96,13 +96,13 @@ def _relocated(value: Any, moved: Mapping[str, str]) -> Any:
 
 
 def rules_for(config: Any, moved: Mapping[str, str]) -> dict[str, str]:
-    """Return the old paths that a configuration has something below, and where they lead."""
+    """Return the old paths above paths of a configuration, and where they lead."""
     paths = list(paths_in(config))
     return {old: new for old, new in moved.items() if any(is_below(path, old) for path in paths)}
 
 
 def new_path(path: str, moved: Mapping[str, str], *, even_if_missing: bool = False) -> str:
-    """Return where a path leads now; see :func:`relocated`."""
+    """Return where a path now leads; see :func:`relocated`."""
     above = [old for old in moved if is_below(path, old)]
     if not above:
         return path

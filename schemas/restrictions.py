@@ -1,4 +1,4 @@
-"""Restrictions of tables that DataJoint does not take: by queries with columns in common, by values with double quotes.
+"""Restrictions of tables that DataJoint does not accept: queries with shared columns, and values with double quotes.
 
 DataJoint 0.14 writes a text of a restriction between double quotes without doubling those in it, so that a name such as
 ``the "big" ones`` is a syntax error, and part of the query. While our tables are in use, its quotes are doubled first.
@@ -18,10 +18,10 @@ import numpy as np
 
 
 def restricted(query: Any, restriction: Any) -> Any:
-    """Return ``query & restriction``, where the restriction may be another query that has columns in common.
+    """Return ``query & restriction``, where the restriction may be another query with shared columns.
 
     DataJoint refuses to restrict a table by a query with the same secondary attributes, such as a selection from the
-    table itself; of a query, only the primary key is meant.
+    table itself; so only the primary key of a query is used.
     """
     if isinstance(restriction, dj.U):
         return query & restriction
@@ -37,7 +37,7 @@ _make_condition = datajoint.condition.make_condition
 
 
 def make_condition(query_expression: Any, condition: Any, columns: set[str]) -> Any:
-    """Make a condition as DataJoint does, of values whose double quotes are doubled."""
+    """Make a condition as DataJoint does, from values whose double quotes are doubled."""
     negated = []
     while isinstance(condition, datajoint.condition.Not):
         negated.append(condition)

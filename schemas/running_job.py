@@ -1,7 +1,7 @@
-"""What a table's ``make`` knows about the process that runs it.
+"""What a table's ``make`` knows about the process in which it runs.
 
-A plain ``populate()`` runs a job without a lease: :class:`RunningJob` then does nothing but wait for a server that is
-away. A worker puts its own in place (:mod:`december_plugin.pool.worker.job`), which keeps finished results on disk
+A plain ``populate()`` runs a job without a lease: :class:`RunningJob` then only waits for a server that is
+away. A worker installs its own (:mod:`december_plugin.pool.worker.job`), which keeps finished results on disk
 until they are stored, and lets only the holder of the lease insert.
 """
 
@@ -20,11 +20,11 @@ class RunningJob:
     """A job of a plain ``populate()``."""
 
     def finished_result(self) -> tuple[Any, ...] | None:
-        """Return what ``make_compute`` returned for this job earlier, if it was kept and is whole."""
+        """Return what ``make_compute`` returned for this job earlier, if it was kept and is intact."""
         return None
 
     def is_worth_keeping(self, seconds: float) -> bool:
-        """Return whether a result that took this long is kept and waited for, rather than computed again if need be."""
+        """Return whether a result that took this long is kept until it can be stored, rather than computed again."""
         return True
 
     def keep_result(self, result: tuple[Any, ...]) -> None:
@@ -35,7 +35,7 @@ class RunningJob:
         wait_for_server(connection, longest=longest, what=what)
 
     def check_lease(self, connection: Any) -> None:
-        """Raise unless this process may still store the job; the answer holds until the transaction ends."""
+        """Raise unless this process may still store the job; this remains valid until the transaction ends."""
 
 
 _current: ContextVar[RunningJob | None] = ContextVar("running_job", default=None)
@@ -58,7 +58,7 @@ def use_job(job: RunningJob) -> Iterator[None]:
 
 
 class LeasedTable:
-    """Mixin of computed tables: only who holds the job's lease inserts, and a finished result is kept until then.
+    """Mixin of computed tables: only the holder of the job's lease inserts, and a finished result is kept until then.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ from december_plugin.errors import SettingsError
 
 MOST_SEEDS = 500
 # Digest of a set: exclusive or of the digests of its members, in two halves, since SQL's integers have 64 bits. It does
-# not depend on an order, and no text of all members is built, whose length servers limit.
+# not depend on an order, and needs no text of all members, whose length servers limit.
 MEMBER = "MD5(CONCAT(seed, ' ', labels_md5))"
 HALF = "LPAD(LOWER(HEX(BIT_XOR(CAST(CONV(SUBSTRING({member}, {start}, 16), 16, 10) AS UNSIGNED)))), 16, '0')"
 SET_DIGEST = f"CONCAT({HALF.format(member=MEMBER, start=1)}, {HALF.format(member=MEMBER, start=17)})"
@@ -51,9 +51,10 @@ def set_digest(members: Mapping[int, str]) -> str:
 class SeedSetTable:
     """Mixin of computed tables that have one entry for each set of seeds of a configuration.
 
-    The set is named by a digest of its seeds and of their labels, so that it does not matter in which order they were
-    computed. Its smallest and largest seed and their number are in the key, too. When a seed is added or deleted, or
-    gets other labels, there is a new key; the entry of the other set stays, and is the one again if that set returns.
+    The set is named by a digest of its seeds and their labels, which does not depend on the order of their
+    computation. The key also contains its smallest and largest seed and their number. When a seed is added or deleted,
+    or gets other labels, there is a new key; the entry of the earlier set stays, and is valid again if that set
+    returns.
     """
 
     cluster_assignment_table: ClassVar[Any]
@@ -99,15 +100,15 @@ class SeedSetTable:
         chosen = next((each for each in earlier_sets(members) if set_digest(dict(each)) == key["seed_set"]), None)
         if chosen is None:
             raise SettingsError(
-                f"the {key['n_seeds']} assignments that are to be compared are not there any more: some were deleted, "
-                "or computed again with another outcome. Populate again."
+                f"the {key['n_seeds']} assignments that are to be compared no longer exist: some were deleted, "
+                "or computed again with another result. Populate again."
             )
         chosen = sorted(chosen)
         return [{**configuration, "seed": seed} for seed, _ in chosen], [md5 for _, md5 in chosen]
 
 
 def earlier_sets(members: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Yield the sets that may have been all there were a while ago: without the newest, or without any two.
+    """Yield the sets that may have been complete a while ago: without the newest seed, or without any two.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Turns what a trainer returns into values that a DataJoint blob and a state dict file can hold."""
+"""Converts what a trainer returns into values that a DataJoint blob and a state dict file can hold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STORABLE = (bool, int, float, complex, str, bytes, datetime, date, time, Decimal
 
 
 def to_storable(value: Any) -> Any:
-    """Return ``value`` made of Python's own types and NumPy arrays, which a DataJoint blob holds.
+    """Return ``value`` converted to Python's own types and NumPy arrays, which a DataJoint blob can hold.
 
     NumPy scalars become Python's, tensors become arrays, mappings become dicts and sequences become lists. What a blob
     cannot hold becomes its ``repr``, with a warning in the log: a finished training is worth more than a stray object
@@ -47,7 +47,7 @@ def to_storable(value: Any) -> Any:
 
 
 def _plain_scalar(value: np.generic) -> Any:
-    # item() leaves the long types as they are.
+    # item() leaves the long types unchanged.
     if isinstance(value, np.floating):
         return float(value)
     if isinstance(value, np.complexfloating):
@@ -64,7 +64,7 @@ def _plain_array(array: np.ndarray) -> Any:
     if kind == "c" and size > 16:
         return array.astype(np.complex128)
     if kind in "biufc":
-        # A blob knows the machine's own byte order only.
+        # A blob supports only the machine's own byte order.
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     return to_storable(array.tolist())
 
@@ -75,10 +75,10 @@ def _plain_name(name: Any) -> Any:
 
 
 def drop_oversized(output: Any, largest: int) -> Any:
-    """Return a trainer's output, without its largest entries if the server would not take it.
+    """Return a trainer's output, without its largest entries if the server would refuse it.
 
-    A finished training is worth more than a matrix in its output. What is left out is named in the entry's place and in
-    the log.
+    A finished training is worth more than a matrix in its output. Omitted entries are named in their place and in the
+    log.
 
     Parameters
     ----------
@@ -138,5 +138,5 @@ def encode_blob(value: Any) -> str:
 
 
 def decode_blob(text: str) -> Any:
-    """Return what :func:`encode_blob` packed; a new copy each time."""
+    """Return a new copy of what :func:`encode_blob` packed."""
     return blob.unpack(base64.b64decode(text))

@@ -1,7 +1,7 @@
-"""One process at a time makes tables, registers or forgets: several would get in each other's way.
+"""Lets only one process at a time create tables, register or forget: several would interfere with each other.
 
-The lock is the server's own (``GET_LOCK``). It needs no rights, belongs to the connection, and goes with it, so that a
-killed process leaves none behind.
+The lock is the server's own (``GET_LOCK``). It needs no rights, and ends with the connection, so that a
+killed process leaves no lock behind.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LONGEST_WAIT = 600  # s
 
 
 def changing_the_plan(connection: Any, schema: str) -> contextlib.AbstractContextManager[None]:
-    """Hold the lock of whoever registers, or forgets, in a schema: entries are looked up first and written later."""
+    """Hold the lock for registering or forgetting in a schema, where entries are looked up first and written later."""
     return one_at_a_time(connection, f"changing the plan of the schema {schema!r}")
 
 
@@ -33,7 +33,7 @@ def one_at_a_time(connection: Any, what: str, *, longest: int = LONGEST_WAIT) ->
     connection
         DataJoint's connection.
     what
-        What only one may do, in words, e.g. ``"making december's tables"``.
+        What only one process may do, in words, e.g. ``"making december's tables"``.
     longest
         How long to wait (s).
 
@@ -53,5 +53,5 @@ def one_at_a_time(connection: Any, what: str, *, longest: int = LONGEST_WAIT) ->
     try:
         yield
     finally:
-        with contextlib.suppress(*CONNECTION_ERRORS, DataJointError):  # it went with the connection
+        with contextlib.suppress(*CONNECTION_ERRORS, DataJointError):  # it ended with the connection
             connection.query("SELECT RELEASE_LOCK(%s)", args=(name,))

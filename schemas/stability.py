@@ -1,4 +1,4 @@
-"""How stable the clusters of every model are when its neurons are resampled: what is asked for, and what was found."""
+"""How stable the clusters of every model are when its neurons are resampled: requests, and results."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from december_plugin.schemas.stored_models import clustering_recipe, full_config
 
 
 class Resampling(SettingsTable, dj.Lookup):
-    """Resamplings of neurons that are asked for. Without an entry nothing is resampled.
+    """Requested resamplings of neurons. Without an entry, nothing is resampled.
 
-    It is asked for as a null is, by an entry for all assignments rather than by a setting of each clustering: the
-    clusters are the same with it and without it, their key must not change, and it can be asked for later.
+    Like a null, it is requested by an entry for all assignments rather than by a setting of each clustering: the
+    clusters are the same with and without it, their key must not change, and it can be requested later.
     """
 
     definition = """
@@ -53,7 +53,7 @@ class Resampling(SettingsTable, dj.Lookup):
         clusterings: Sequence[str] | None = None,
         skip_duplicates: bool = False,
     ) -> dict[str, str]:
-        """Ask for the stability of the clusters of every assignment; return the key.
+        """Request the stability of the clusters of every assignment; return the key.
 
         Parameters
         ----------
@@ -61,12 +61,12 @@ class Resampling(SettingsTable, dj.Lookup):
             See :class:`december_plugin.evaluation.stability_settings.StabilitySettings`. An assignment is clustered
             ``n_draws`` times, and ``n_surrogates * (1 + n_draws)`` times for the null.
         skip_duplicates
-            Return the key of an entry that is there already, rather than raise.
+            Return the key of an existing entry, rather than raise.
 
         Raises
         ------
         SettingsError
-            For values that are not allowed, or an entry that is there already.
+            For values that are not allowed, or an entry that exists already.
         """
         row = resampling_row(
             n_draws=n_draws, share=share, seed=seed, n_surrogates=n_surrogates, clusterings=clusterings
@@ -92,10 +92,10 @@ def resampling_row(**settings: Any) -> dict[str, Any]:
 class WithinModelStability(dj.Computed):
     """How well the clusters of one model are found again in random parts of its neurons.
 
-    Parts are clustered as all neurons were, in the space of the clustering; where it aligns vectors, every part is
-    aligned by itself. Of DECEMber it is its clustering part, as in the null: the mixture, started by k-means, on the
-    vectors as the training left them.
-    :mod:`december_plugin.evaluation.stability` says what it can tell, and what not.
+    Parts are clustered as all neurons were, in the space of the clustering; if it aligns vectors, every part is aligned
+    separately. For DECEMber, only its clustering part is repeated, as in the null: the mixture, started by k-means, on
+    the vectors as the training left them.
+    :mod:`december_plugin.evaluation.stability` says what it can and cannot show.
     """
 
     trained_model_table: ClassVar[Any]
@@ -124,7 +124,7 @@ class WithinModelStability(dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """All assignments, with every resampling that is asked for their method."""
+        """All assignments, with every resampling that is requested for their method."""
         asked = self.resampling_table.proj("resampled_clusterings") * self.clustering_table.proj("method")
         wanted = is_for_method("resampled_clusterings")
         return self.cluster_assignment_table.proj() * self.resampling_table.proj() & (asked & wanted).proj()
@@ -177,7 +177,7 @@ class WithinModelStability(dj.Computed):
     def stored(
         self, key: Mapping[str, Any], *, n_draws: int, share: float, seed: int
     ) -> tuple[ClusterStability, dict[str, float]] | None:
-        """Return the stability of one assignment from the table, with its null; None where it is not there."""
+        """Return the stability of one assignment from the table, with its null; None if it is not stored."""
         asked = {"n_resamplings": n_draws, "resampled_share": share, "resampling_seed": seed}
         rows = (self * self.resampling_table & key & asked).fetch(
             as_dict=True, order_by="n_resampled_surrogates DESC", limit=1
@@ -202,7 +202,7 @@ class WithinModelStability(dj.Computed):
         }
 
     def _drawn_from(self, key: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[DrawnFrom, np.ndarray]:
-        """Return what parts are taken of, and its vectors (N, D) with the sessions in the order of the labels."""
+        """Return the source of the parts, and its vectors (N, D) with the sessions in the order of the labels."""
         drawn = self.vectors.drawn_from(key, inputs["config"])
         return drawn, in_session_order(drawn.embeddings, inputs["data_keys"])
 

@@ -1,4 +1,4 @@
-"""Which store the models of a schema are in."""
+"""Which stores the models of a schema are in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datajoint as dj
 
 
 class StoreIdentity(dj.Manual):
-    """The stores of this schema, known by the mark in each; see :mod:`december_plugin.database.store_identity`."""
+    """The stores of this schema, identified by the mark in each; see :mod:`december_plugin.database.store_identity`."""
 
     definition = """
     # Stores that hold the files of this schema

@@ -17,7 +17,7 @@ from december_plugin.schemas.stored_models import FROM_RECORDING
 
 @dataclass(frozen=True, eq=False)
 class AssignedLabels:
-    """The labels (N,) of an assignment, and who the neurons are.
+    """The labels (N,) of an assignment, and the identities of its neurons.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class AssignedLabels:
     from_recording: dict[str, bool]
 
 
-# Entries are named by digests of their content, so an assignment that is computed anew is never mistaken for the old.
+# Entries are named by digests of their content, so a recomputed assignment is never mistaken for the old one.
 # 512 assignments of 54,569 neurons are 56 MB of int16 labels, and identities are shared between them.
 _labels: RecentlyUsed[AssignedLabels] = RecentlyUsed(512)
 _ids: RecentlyUsed[NeuronIds] = RecentlyUsed(16)
@@ -68,11 +68,11 @@ class CommonNeurons:
     Attributes
     ----------
     ids
-        Who they are.
+        Their identities.
     labels
         For every assignment, the clusters (N,) int64.
     positions
-        For every assignment, where they are among all its neurons, sessions in alphabetical order, (N,).
+        For every assignment, their positions among all its neurons, sessions in alphabetical order, (N,).
     """
 
     ids: NeuronIds
@@ -86,7 +86,7 @@ def common_neurons(cluster_assignment: Any, keys: Sequence[Mapping[str, Any]]) -
     Raises
     ------
     SettingsError
-        If they have no neuron in common, or a session has unit ids for one and none for another.
+        If they have no neuron in common, or a session has unit ids for only some of them.
     """
     assigned = [assigned_labels(cluster_assignment, key) for key in keys]
     for other in assigned[1:]:
@@ -101,11 +101,11 @@ def common_neurons(cluster_assignment: Any, keys: Sequence[Mapping[str, Any]]) -
 
 
 def check_same_source(first: AssignedLabels, second: AssignedLabels) -> None:
-    """Raise a SettingsError if a session's neurons are unit ids in one assignment and positions in the other."""
+    """Raise a SettingsError if a session has unit ids in one assignment and positions in the other."""
     for data_key in first.from_recording.keys() & second.from_recording.keys():
         if first.from_recording[data_key] != second.from_recording[data_key]:
             raise SettingsError(
-                f"session {data_key!r} has unit ids for one seed and none for another, so its neurons cannot be "
+                f"session {data_key!r} has unit ids for one seed but not for another, so its neurons cannot be "
                 "matched. Train all seeds on the same dataset."
             )
 

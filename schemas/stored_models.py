@@ -1,4 +1,4 @@
-"""Reads trained models out of nnfabrik's tables: configurations, weights, readout vectors, and who the neurons are."""
+"""Reads trained models from nnfabrik's tables: configurations, weights, readout vectors, and identities of neurons."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ EMBEDDINGS_BYTES = 2**27  # of readout vectors that stay in memory
 def full_config(nnfabrik: Any, key: Mapping[str, Any], *, trainer: bool = True) -> dict[str, Any]:
     """Return names and configurations of an entry's functions, as nnfabrik's ``get_all_parts`` takes them.
 
-    ``moved`` in it says where its recordings are now (:mod:`december_plugin.schemas.relocation`).
+    Its ``moved`` says where the recordings are now (:mod:`december_plugin.schemas.relocation`).
 
     Parameters
     ----------
     nnfabrik
-        Namespace with ``Dataset``, ``Model`` and ``Trainer``; with ``Relocation``, that of our tables.
+        Namespace with ``Dataset``, ``Model`` and ``Trainer``, and optionally our tables' ``Relocation``.
     key
         Restricts each of these tables to one entry.
     trainer
@@ -57,7 +57,7 @@ def full_config(nnfabrik: Any, key: Mapping[str, Any], *, trainer: bool = True) 
 
 
 def _here(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a configuration with the paths that recordings have on this machine."""
+    """Return a copy of a configuration with the recordings' paths on this machine."""
     copied = copy.deepcopy(dict(config))
     moved = copied.pop("moved", {})
     return {**copied, "dataset_config": relocated(copied["dataset_config"], moved)}
@@ -81,9 +81,9 @@ def build_trained(
     state_dict: Mapping[str, Any],
     neurons: Mapping[str, Any] | None,
 ) -> tuple[Any, Any]:
-    """Build loaders and model of a trained model, with its weights and its neurons in the order of the training.
+    """Build loaders and model of a trained model, with its weights and with its neurons in the order of the training.
 
-    This is the only way in which stored weights meet loaders.
+    Stored weights and loaders are combined only here.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def build_trained(
     Raises
     ------
     RecordingError
-        If the recordings have other sessions or neurons than at the training.
+        If the recordings have other sessions or neurons than during the training.
     SettingsError
         If the weights do not fit the model, or a function of the entry cannot be used.
     """
@@ -115,31 +115,31 @@ def build_trained(
         raise SettingsError(
             f"the stored weights of the trained model {dict(key)} do not fit the model that its entries build now: "
             f"{' '.join(str(error).split())}. Its recordings or its model function have changed since the training: "
-            "bring them back as they were, or delete the trained model, so that it is trained again."
+            "restore them, or delete the trained model, so that it is trained again."
         ) from error
     return loaders, model
 
 
 def stored_neurons(trained_model: Any, key: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what the trainer of a model stored about its neurons; None of other packages' trainers."""
+    """Return what the trainer of a model stored about its neurons; None for other packages' trainers."""
     return neurons_of((trained_model & key).fetch1("output"))
 
 
 def neurons_of(output: Any) -> Mapping[str, Any] | None:
-    """Return ``output["neurons"]`` of our trainers; None if there is nothing of the kind."""
+    """Return ``output["neurons"]`` of our trainers; None if it is missing."""
     neurons = output.get("neurons") if isinstance(output, Mapping) else None
     return neurons if isinstance(neurons, Mapping) else None
 
 
 def model_function_of(model_fn: str, model_config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Return name and settings of the model function of an entry; of an imported model, of its own model function."""
+    """Return name and settings of an entry's model function; for an imported model, of its own model function."""
     if model_fn == IMPORTED_MODEL:
         return str(model_config["fn"]), model_config["config"]
     return model_fn, model_config
 
 
 def build_loaders(config: Mapping[str, Any], key: Mapping[str, Any]) -> Any:
-    """Build the loaders only, with the entry's seed unless its configuration has one."""
+    """Build only the loaders, with the entry's seed unless its configuration has one."""
     check_functions({"dataset_fn": config["dataset_fn"]}, key)
     dataset_config = _here(config)["dataset_config"]
     dataset_config.setdefault("seed", key["seed"])
@@ -149,7 +149,7 @@ def build_loaders(config: Mapping[str, Any], key: Mapping[str, Any]) -> Any:
 
 @contextlib.contextmanager
 def told_if_moved(dataset_config: Mapping[str, Any]) -> Iterator[None]:
-    """Let an error of a recording that is not there say what to do if it has moved, within the block."""
+    """Within the block, let the error of a missing recording say what to do if it has moved."""
     try:
         yield
     except RecordingError as error:
@@ -158,8 +158,8 @@ def told_if_moved(dataset_config: Mapping[str, Any]) -> Iterator[None]:
             raise
         raise RecordingError(
             f"{error} If it has moved, `december relocate {missing} NEW` tells all workers where it is now, and "
-            f"nothing is trained anew; if its path was never right, `december forget --dataset {missing}` removes what "
-            "was planned for it."
+            f"nothing is trained again; if its path was never right, `december forget --dataset {missing}` removes "
+            "what was planned for it."
         ) from error
 
 
@@ -169,10 +169,10 @@ def stored_state_dict(trained_model: Any, key: Mapping[str, Any]) -> dict[str, A
     Raises
     ------
     EmbeddingError
-        If there is none, if it would be written outside the folder it is fetched to, or if it holds other things than
-        tensors and plain values: it is read with ``weights_only=True``, which runs no code out of the file.
+        If there is none, if it would be written outside the folder to which it is fetched, or if it contains anything
+        but tensors and plain values: it is read with ``weights_only=True``, which runs no code from the file.
     DamagedError
-        If the file in the store is not what was stored.
+        If the file in the store differs from what was stored.
     """
     import torch
 
@@ -183,16 +183,16 @@ def stored_state_dict(trained_model: Any, key: Mapping[str, Any]) -> dict[str, A
         # DataJoint itself compares the hash of an attachment with its content when it is stored, never when it is read.
         if uuid_from_file(path, init_string=Path(path).name + "\0") != content:
             raise DamagedError(
-                f"the stored state dict of the trained model {dict(key)} is damaged: its content does not fit its "
-                f"checksum {content.hex}, by which the file is named in the store. Restore that file from a backup, or "
-                "delete the trained model, so that it is trained again."
+                f"the stored state dict of the trained model {dict(key)} is damaged: its content does not match its "
+                f"checksum {content.hex}, after which the file is named in the store. Restore that file from a backup, "
+                "or delete the trained model, so that it is trained again."
             )
         try:
             return torch.load(path, weights_only=True, map_location="cpu")
         except pickle.UnpicklingError as error:
             raise EmbeddingError(
                 f"the state dict of the trained model {dict(key)} cannot be read with weights_only=True: {error} "
-                "Load it once as its owner, keep its tensors only, and store it again."
+                "Load it once as its owner, keep only its tensors, and store it again."
             ) from error
 
 
@@ -213,13 +213,13 @@ def _checked_content(stored: Any, key: Mapping[str, Any]) -> uuid.UUID:
     for _, name in rows:
         if name is None or name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
             raise EmbeddingError(
-                f"the state dict of the trained model {dict(key)} is stored under the file name {name!r}, which is no "
-                f"plain file name. It was not fetched: find out who wrote it into {external.full_table_name}."
+                f"the state dict of the trained model {dict(key)} is stored under the file name {name!r}, which is not "
+                f"a plain file name. It was not fetched: find out who wrote it into {external.full_table_name}."
             )
     return uuid.UUID(bytes=rows[0][0])
 
 
-# Many clusterings, comparisons and nulls of one worker are of the same few models.
+# Many clusterings, comparisons and nulls of one worker belong to the same few models.
 _embeddings: RecentlyUsed[ReadoutEmbeddings] = RecentlyUsed(EMBEDDINGS_BYTES, lambda found: found.vectors.nbytes)
 
 
@@ -238,19 +238,19 @@ def stored_embeddings(trained_model: Any, config: Mapping[str, Any], key: Mappin
     Raises
     ------
     EmbeddingError
-        If neither tells the vectors.
+        If neither provides the vectors.
     RecordingError, SettingsError
-        If the model has to be built, and its recordings or its function are not those of the training any more.
+        If the model has to be built, and its recordings or its function are no longer those of the training.
     """
     from december_plugin.embeddings.readout_vectors import readout_embeddings
 
-    # By the hash of the state dict, so that a model that is trained anew is never mistaken for the old one.
+    # By the hash of the state dict, so that a retrained model is never mistaken for the old one.
     content = _checked_content(_stored(trained_model, key), key)
     try:
         found = _embeddings.get(content, lambda: readout_embeddings(stored_state_dict(trained_model, key)))
         return replace(found, vectors=found.vectors.copy())
     except EmbeddingError as from_state_dict:
-        # A readout class may know its vectors where the names and shapes in the state dict do not tell them.
+        # A readout class may know its vectors if the names and shapes in the state dict do not reveal them.
         state_dict = stored_state_dict(trained_model, key)
         try:
             neurons = stored_neurons(trained_model, key)
@@ -269,17 +269,17 @@ def in_session_order(embeddings: ReadoutEmbeddings, data_keys: Sequence[str]) ->
 def clustering_recipe(
     method: str, n_clusters: int, settings: Mapping[str, Any], *, mixture: Mapping[str, Any] | None, seed: int
 ) -> dict[str, Any]:
-    """Return the arguments of :func:`~december_plugin.clustering.cluster_readouts` that cluster as an assignment did.
+    """Return arguments with which :func:`~december_plugin.clustering.cluster_readouts` clusters as an assignment did.
 
     For DECEMber, which trains the mixture with the model, it is its clustering part: the Student-t mixture with the
     trained mixture's settings, started by k-means as DECEMber starts, and fitted to the vectors as they are. The space
-    is no part of it: the vectors are those of :class:`~december_plugin.schemas.clustering_vectors.ClusteringVectors`.
+    is not part of it: the vectors are those of :class:`~december_plugin.schemas.clustering_vectors.ClusteringVectors`.
 
     Parameters
     ----------
     method, n_clusters, settings
         Of the ``Clustering`` entry; the number of clusters as it was used. A method that finds it finds it
-        anew.
+        again.
     mixture
         What the trainer stored as its mixture, for the method "december".
     seed
@@ -307,10 +307,10 @@ FROM_POSITION = "position"
 
 @dataclass(frozen=True)
 class SessionNeurons:
-    """The neurons of one session: unit ids (n,) int64, and where they come from.
+    """The neurons of one session: unit ids (n,) int64, and their origin.
 
-    A dataset that gives no unit ids leaves only the position in the readout, which is right as long as models of the
-    same dataset entry are compared.
+    Without unit ids in the dataset, only the position in the readout is known, which is correct as long as models of
+    the same dataset entry are compared.
     """
 
     data_key: str
@@ -330,12 +330,12 @@ def session_neurons(
     neurons
         ``output["neurons"]`` of our trainers, data key to ``{"unit_ids": array or None, ...}``; None for others.
     build_loaders
-        Called, for other trainers, to ask the data loaders.
+        Called for other trainers, to get the unit ids from the data loaders.
 
     Raises
     ------
     EmbeddingError
-        If a session has another number of unit ids than of readout vectors.
+        If a session's numbers of unit ids and of readout vectors differ.
     """
     if neurons is not None:
         known = {data_key: session.get("unit_ids") for data_key, session in neurons.items()}

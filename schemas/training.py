@@ -1,4 +1,4 @@
-"""Trainings: which are wanted, the trained models, and what the trainers reported, as plain columns."""
+"""Trainings: which are planned, the trained models, and what the trainers reported, as plain columns."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def combinations(*, datasets: Keys, models: Keys, trainers: Keys, seeds: Iterabl
 
 
 class TrainingPlan(dj.Manual):
-    """What was registered for training, and nothing else.
+    """The registered trainings.
 
-    nnfabrik's ``TrainedModel`` takes the full cross product of all datasets, models, trainers and seeds for its work;
-    here a combination is trained only if it is in this table.
+    nnfabrik's ``TrainedModel`` would train the full cross product of all datasets, models, trainers and seeds; here, a
+    combination is trained only if it is in this table.
     """
 
     nnfabrik: ClassVar[Any]
@@ -83,14 +83,14 @@ class TrainingPlan(dj.Manual):
         trainers: Keys,
         seeds: Iterable[int],
     ) -> int:
-        """Register every combination of the given entries; what is registered already stays as it is.
+        """Register every combination of the given entries; existing registrations stay unchanged.
 
         Parameters
         ----------
         datasets, models, trainers
             Keys of entries in nnfabrik's tables, as their ``add_entry`` returns them.
         seeds
-            Model seeds; entries in nnfabrik's ``Seed`` are made where they are missing.
+            Model seeds; missing entries in nnfabrik's ``Seed`` are created.
 
         Returns
         -------
@@ -129,7 +129,7 @@ def _restriction(kind: str, keys: Keys) -> str:
 
 
 def _quoted(text: str) -> str:
-    # DataJoint passes conditions on as they are, and its driver takes a lone % for a placeholder.
+    # DataJoint passes conditions on unchanged, and its driver mistakes a lone % for a placeholder.
     return "'" + escape_string(str(text)).replace("%", "%%") + "'"
 
 
@@ -139,28 +139,28 @@ COMMENT_LENGTH = 768
 
 
 class RelocatedTraining:
-    """Takes recordings from where they are now, for a table built on nnfabrik's ``TrainedModelBase``."""
+    """Uses the current paths of recordings, for a table built on nnfabrik's ``TrainedModelBase``."""
 
     relocation_table: ClassVar[Any] = None  # None: nothing has moved
 
     def get_full_config(
         self, key: Mapping[str, Any] | None = None, include_state_dict: bool = True, include_trainer: bool = True
     ) -> dict[str, Any]:
-        """Return what nnfabrik's method of this name does, with the paths that recordings have now."""
+        """Return what nnfabrik's method of this name does, with the current paths of the recordings."""
         config = super().get_full_config(  # type: ignore[misc]
             key, include_state_dict=include_state_dict, include_trainer=include_trainer
         )
         return {**config, "dataset_config": relocated(config["dataset_config"], self.moved())}
 
     def moved(self) -> dict[str, str]:
-        """Return the paths of recordings that have moved, and where they are now."""
+        """Return the old paths of recordings that have moved, and the current ones."""
         return {} if self.relocation_table is None else self.relocation_table().paths()
 
 
 class ThreePartTraining(RelocatedTraining):
-    """Fetch, compute and insert apart, for a table built on nnfabrik's ``TrainedModelBase``.
+    """Separates fetch, compute and insert, for a table built on nnfabrik's ``TrainedModelBase``.
 
-    nnfabrik's own ``make`` holds a transaction open for the whole training, so that a restart of the server in between
+    nnfabrik's own ``make`` holds a transaction open for the whole training, so that a restart of the server meanwhile
     loses the result. Name this class before nnfabrik's::
 
         class TrainedModel(ThreePartTraining, TrainedModelBase): ...
@@ -199,9 +199,9 @@ class ThreePartTraining(RelocatedTraining):
     make = AutoPopulate.make
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
-        """Return the packed configurations; first make sure that the store will take the model."""
+        """Check that the store will take the model, and return the packed configurations."""
         check_store(self.storage)
-        # As the entries have it: what is fetched must not change during a training, also if recordings move meanwhile.
+        # As in the entries: what is fetched must not change during a training, even if recordings move meanwhile.
         config = super(RelocatedTraining, self).get_full_config(  # type: ignore[misc]
             key, include_state_dict=False, include_trainer=True
         )
@@ -224,7 +224,7 @@ class ThreePartTraining(RelocatedTraining):
         return {"score": score, "output": to_storable(output)}, portable_state_dict(state_dict)
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], state_dict: dict[str, Any]) -> None:
-        """Insert the row and its state dict; if that fails, no file stays behind in the store."""
+        """Insert the row and its state dict; if that fails, no file remains in the store."""
         output = drop_oversized(row["output"], largest_packet(self.connection))
         store_trained_model(self, key, {**row, "output": output}, state_dict, fabrikant=fabrikant_of(self.user_table))
 
@@ -238,12 +238,12 @@ class ThreePartTraining(RelocatedTraining):
     ) -> Any:
         """Return loaders, model and, if asked for, trainer, as nnfabrik's ``load_model`` does.
 
-        Where stored weights meet loaders, the neurons come in the order of the training.
+        If both stored weights and loaders are returned, the neurons are in the order of the training.
 
         Raises
         ------
         RecordingError, SettingsError
-            If recordings or model function are not those of the training any more, see
+            If recordings or model function are no longer those of the training, see
             :func:`~december_plugin.schemas.stored_models.build_trained`.
         """
         stored: Any = self if key is None else self & key
@@ -270,7 +270,7 @@ def store_trained_model(
     fabrikant: str | None,
     **options: Any,
 ) -> Callable[[], None]:
-    """Insert a trained model and its state dict, inside of a transaction; if that fails, no file stays in the store.
+    """Insert a trained model and its state dict inside a transaction; if that fails, no file remains in the store.
 
     Parameters
     ----------
@@ -283,19 +283,19 @@ def store_trained_model(
     state_dict
         Goes into the part ``ModelStorage``.
     fabrikant
-        Whose the model is.
+        The owner of the model.
     **options
         Of DataJoint's ``insert1`` of the row.
 
     Returns
     -------
     callable
-        Removes the file from the store, for whoever gives up the transaction.
+        Removes the file from the store, if the caller rolls back the transaction.
     """
     import torch
     from nnfabrik.utility.dj_helpers import make_hash
 
-    # The comment is read here and not before a training: an edited one must not make DataJoint throw it away.
+    # The comment is read here and not before a training: an edited one must not make DataJoint discard the training.
     row = {**key, **row, "fabrikant_name": fabrikant, "comment": _joined_comment(table, key)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{make_hash(dict(key))}.pth.tar"
@@ -318,7 +318,7 @@ def largest_packet(connection: Any) -> int:
 
 
 def check_packet(table: Any, output: Any, *, what: str) -> None:
-    """Raise a :class:`ServerError` if the server would not take an output whole."""
+    """Raise a :class:`ServerError` if an output is too large for the server."""
     size, largest = len(blob.pack(output)), largest_packet(table.connection)
     if size > allowed_in(largest):
         raise ServerError(
@@ -339,7 +339,7 @@ def _remove_from_store(table: Any, content: UUID, name: str) -> None:
     external = schema.external[table.storage]
     stored = attachment_path(external, content, name)
     try:
-        # In the transaction that is being given up the row is this job's own.
+        # In the transaction that is being rolled back, the row is this job's own.
         if table.connection.in_transaction or not external & {"hash": content}:
             remove_stored_file(external, stored)
     except (*CONNECTION_ERRORS, DataJointError) as error:
@@ -347,7 +347,7 @@ def _remove_from_store(table: Any, content: UUID, name: str) -> None:
 
 
 def trained_model_template() -> type:
-    """Return the template of ``TrainedModel``; importing nnfabrik's own opens a connection, so it is imported late."""
+    """Return the template of ``TrainedModel``; importing nnfabrik's opens a connection, so it is imported late."""
     from nnfabrik.templates.trained_model import TrainedModelBase
 
     class TrainedModel(ThreePartTraining, TrainedModelBase):
@@ -374,7 +374,7 @@ def trained_model_template() -> type:
 
         @property
         def data_info_table(self) -> Any:
-            # nnfabrik's load_model builds the loaders where an AttributeError says that there is no such table.
+            # nnfabrik's load_model builds the loaders if an AttributeError says that the table is missing.
             if "DataInfo" not in self.nnfabrik:
                 raise AttributeError("this nnfabrik module has no DataInfo table")
             return self.nnfabrik["DataInfo"]
@@ -392,7 +392,7 @@ def _checked_triple(result: Any, trainer_fn: str) -> tuple[float, Any, Mapping[s
         score = float(result[0])
     except (TypeError, ValueError):
         raise SettingsError(
-            f"the trainer function {trainer_fn!r} returned the score {result[0]!r}, which is no number."
+            f"the trainer function {trainer_fn!r} returned the score {result[0]!r}, which is not a number."
         ) from None
     if not math.isfinite(score):
         raise TrainingDivergedError(
@@ -414,8 +414,8 @@ SCORE_NAME_LENGTH = 64
 class TrainingSummary(dj.Computed):
     """The scalars of ``TrainedModel.output``, so that SQL can select trainings by them.
 
-    Trainers of other packages store what they like in ``output``; their models have the role ``other``, and NULL where
-    our trainers have a value.
+    Trainers of other packages store anything in ``output``; their models have the role ``other``, and NULL where our
+    trainers have a value.
     """
 
     trained_model_table: ClassVar[Any]
@@ -454,7 +454,7 @@ def summary_of(output: Any, score: float) -> dict[str, Any]:
     output
         Anything; a mapping with ``"trainer"`` of "december" or "baseline" is one of ours.
     score
-        The score stored beside it.
+        The score stored with it.
     """
     if not isinstance(output, Mapping) or output.get("trainer") not in ("december", "baseline"):
         return {"trainer_role": "other"}
@@ -498,7 +498,7 @@ def _kept_correlation(output: Mapping[str, Any], score: float, score_name: str) 
 
 
 def _number(value: Any) -> Any:
-    """Return a number for a nullable column: None for what is no finite number."""
+    """Return a number for a nullable column: None for anything but a finite number."""
     if isinstance(value, (bool, str)) or value is None:
         return None
     value = value.item() if hasattr(value, "item") else value
@@ -519,7 +519,7 @@ def database_user(table: Any) -> str:
 def fabrikant_of(table: Any) -> str | None:
     """Return the name of the database user's entry in this ``Fabrikant`` table, or None.
 
-    nnfabrik's own ``get_current_user`` asks its core table, also where the lab has a table of its own.
+    nnfabrik's ``get_current_user`` reads its core table, even if the lab has its own.
     """
     names = (table & {"dj_username": database_user(table)}).fetch("fabrikant_name", limit=1)
     return str(names[0]) if len(names) else None

@@ -1,8 +1,8 @@
-"""Rows of a result: out of the tables, and into those of another machine.
+"""Rows of a result: reading them from the tables, and inserting them into those of another machine.
 
 A result is some configurations with all their seeds: the entries of nnfabrik, the trained models, what they were
-clustered with, their clusters, and what was computed from these. What compares configurations with each other is not
-part of it; workers compute that again.
+clustered with, their clusters, and what was computed from these. Comparisons of configurations with each other are not
+part of it; workers compute them again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SETTINGS = {
     "ClusterConfusionSettings": "ClusterConfusion",
     "MeiSettings": "Mei",
 }
-"""What computed tables refer to: only what one of the result's rows refers to is part of it."""
+"""What computed tables refer to: only entries that one of the result's rows refers to are part of it."""
 OF_MODELS = ("TrainingSummary", "TestPerformance", "FeatureCovariance", "Alignment")
 OF_CONFIGURATIONS = (
     "ClusterAssignment",
@@ -71,7 +71,7 @@ def entry_rows(nnfabrik: Any, kind: str, keys: Keys) -> list[Row]:
     Raises
     ------
     SettingsError
-        If the hash of an entry is not that of its settings, as nnfabrik takes it.
+        If the hash of an entry is not nnfabrik's hash of its settings.
     """
     name = kind.lower()
     columns = [f"{name}_{column}" for column in ("fn", "hash", "config", "comment")]
@@ -115,7 +115,7 @@ def result_rows(tables: Any, *, models: Keys, configurations: Keys) -> Iterator[
         if name == "SeedSet":  # nulls refer to them, too
             nulls = computed["SurrogateAgreement"]["SurrogateAgreement"]
             used |= {tuple(row[column] for column in key): None for row in nulls}
-        if name == "AlignmentSettings":  # clusterings refer to them, also where an alignment was deleted
+        if name == "AlignmentSettings":  # clusterings refer to them, even if an alignment was deleted
             used |= {
                 (each,): None for each in _alignments_of(tables, computed["ClusterAssignment"]["ClusterAssignment"])
             }
@@ -125,7 +125,7 @@ def result_rows(tables: Any, *, models: Keys, configurations: Keys) -> Iterator[
 
 
 def _alignments_of(tables: Any, assignments: Sequence[Row]) -> list[str]:
-    """Return the hashes of the alignments that the clusterings of assignments ask for."""
+    """Return the hashes of the alignments that the clusterings of assignments request."""
     clusterings = [{"clustering_hash": each} for each in dict.fromkeys(row["clustering_hash"] for row in assignments)]
     return sorted(map(str, (tables.Clustering & clusterings & "alignment_hash IS NOT NULL").fetch("alignment_hash")))
 
@@ -143,7 +143,7 @@ def _rows(table: Any, keys: Keys) -> dict[str, list[Row]]:
 
 
 def _plain(row: Mapping[str, Any]) -> Row:
-    """Return a row whose numbers are Python's; those of NumPy are none in JSON, from which hashes are taken."""
+    """Return a row with Python's numbers; NumPy's are not numbers in JSON, from which hashes are computed."""
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
 
 
@@ -166,7 +166,7 @@ def names_of_rows(tables: Any) -> list[str]:
 
 
 def insert_rows(tables: Any, name: str, rows: Sequence[Row]) -> int:
-    """Insert rows of a table or part that are not there yet, inside of a transaction; return how many were new.
+    """Insert the missing rows of a table or part inside a transaction; return how many were new.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def _present(table: Any, name: str, rows: Sequence[Row]) -> list[Row]:
     key, columns = table.primary_key, [*table.primary_key, *_compared(name)]
     columns = list(dict.fromkeys(columns))
     found: list[Row] = []
-    # One query for each configuration, or for each row of what is not of a configuration.
+    # One query for each configuration, or for each row that does not belong to one.
     shared = [column for column in key if column.endswith(("_fn", "_hash"))] or list(key)
     groups = {tuple(row[column] for column in shared): None for row in rows}
     for values in groups:
@@ -231,7 +231,7 @@ def _check_columns(table: Any, name: str, row: Mapping[str, Any]) -> None:
     unknown = [column for column in row if column not in heading.names]
     if unknown:
         raise SettingsError(
-            f"rows of {name} have the column {unknown[0]!r}, which the table has not: they are of a newer version of "
+            f"rows of {name} have the column {unknown[0]!r}, which the table lacks: they come from a newer version of "
             "december. Install it, and run `december db migrate`."
         )
     missing = [
@@ -251,7 +251,7 @@ def _check_new(table: Any, name: str, row: Mapping[str, Any]) -> None:
         raise SettingsError(f"the clustering {row['clustering_hash']!r} is not named by the hash of its settings.")
     column = NAMES.get(name)
     if column is not None and table & {column: row[column]}:
-        raise SettingsError(f"there is a row of {name} named {row[column]!r} already, with other settings.")
+        raise SettingsError(f"a row of {name} named {row[column]!r} exists already, with other settings.")
 
 
 def _check_same(name: str, row: Mapping[str, Any], there: Mapping[str, Any]) -> None:
@@ -260,7 +260,7 @@ def _check_same(name: str, row: Mapping[str, Any], there: Mapping[str, Any]) -> 
             key = {each: value for each, value in row.items() if each in there and each not in _compared(name)}
             shown = json.dumps(key, default=str)
             raise SettingsError(
-                f"{name} has a row with the key {shown} already, and with another {column}. Delete or rename that one "
+                f"{name} already has a row with the key {shown}, but with another {column}. Delete or rename that one "
                 "first, or import into another schema (--schema)."
             )
 

@@ -92,7 +92,7 @@ def test_nothing_is_made_unless_asked_and_the_schemas_with_tables_are_named(
         assert said.startswith(f"{beginning} There are tables in: ")
         assert schema_name in said.split("There are tables in: ")[1].split(". Add")[0]
         assert (
-            f". Add --schema {schema_name}. `december register` makes them, in Python open_lab(create=True); " in said
+            f". Add --schema {schema_name}. `december register` creates them, in Python open_lab(create=True); " in said
         )
     words = ["figures", "figs"], ["report"], ["ari"], ["status"], ["export", "numbers"], ["types", "list"], ["health"]
     for command in words:

@@ -1,4 +1,4 @@
-"""``december relocate``: recordings that have moved are found, compared, and not trained anew."""
+"""``december relocate``: recordings that have moved are found, compared, and not trained again."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_folder_that_moved_is_not_trained_anew(
         populate(moved, "seed = 2")
     assert str(raised.value).endswith(
         f" If it has moved, `december relocate {old}/static1 NEW` tells all workers where it is now, and nothing is "
-        f"trained anew; if its path was never right, `december forget --dataset {old}/static1` removes what was "
+        f"trained again; if its path was never right, `december forget --dataset {old}/static1` removes what was "
         "planned for it."
     )
     before = moved.tables.TrainedModel.fetch(as_dict=True)

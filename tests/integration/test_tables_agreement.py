@@ -137,7 +137,7 @@ def test_positions_are_not_compared_with_unit_ids(empty_lab):
     with pytest.raises(SettingsError) as raised:
         lab.tables.SeedAgreement.populate()
     assert str(raised.value) == (
-        "session 'first' has unit ids for one of the seeds 1 and 2 and none for the other, so its neurons cannot be "
+        "session 'first' has unit ids for only one of the seeds 1 and 2, so its neurons cannot be "
         "matched. Train both seeds on the same dataset."
     )
 
@@ -223,9 +223,9 @@ def test_the_same_types_again(lab):
     assert types.add_entry("planted", {k: (u, t.astype(float)) for k, (u, t) in truth().items()}, skip_duplicates=True)
     with pytest.raises(SettingsError) as raised:
         types.add_entry("planted", truth())
-    assert str(raised.value) == "there are known types with the name 'planted' already. Choose another name."
+    assert str(raised.value) == "known types named 'planted' exist already. Choose another name."
     other = {key: (units, (kinds + 1) % 3) for key, (units, kinds) in truth().items()}
-    with pytest.raises(SettingsError, match="there are known types with the name 'planted' already"):
+    with pytest.raises(SettingsError, match="known types named 'planted' exist already"):
         types.add_entry("planted", other, skip_duplicates=True)
 
 

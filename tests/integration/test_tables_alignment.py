@@ -341,7 +341,7 @@ def test_vectors_are_not_read_before_they_are_aligned(empty_lab):
     rotated_lab.add_models(empty_lab, [1])
     clustering = tables.Clustering().add_entry("kmeans", 3, alignment=QUICK)
     assert len(tables.ClusterAssignment().key_source) == 0
-    with pytest.raises(EmbeddingError, match=r"are not aligned yet; `december worker` does it \(Alignment\)"):
+    with pytest.raises(EmbeddingError, match=r"are not aligned yet; `december worker` aligns them \(Alignment\)"):
         tables.vectors.of({**tables.TrainedModel.fetch1("KEY"), **clustering})
 
 
@@ -432,7 +432,7 @@ def test_a_result_with_other_angles_or_another_covariance_is_refused(lab):
 
     def refused(name, column, value, said):
         changed = [{**rows[name][0], column: value}, *rows[name][1:]]
-        with pytest.raises(SettingsError, match=rf"{name} has a row with the key .* already, and with another {said}"):
+        with pytest.raises(SettingsError, match=rf"{name} already has a row with the key .*, but with another {said}"):
             transfer.insert_rows(tables, name, changed)
 
     def accepted(name, column, value):

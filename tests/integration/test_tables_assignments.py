@@ -98,7 +98,7 @@ def test_an_entry_twice_is_an_error_unless_asked_for(clustering):
         (("december",), {"space": "functional"}, "december has no setting 'space'. It has none: the trainer has them"),
         (("gmm", 3), {"reg_covr": 1}, "gmm has no setting 'reg_covr'. Did you mean 'reg_covar'? Allowed:"),
         (("december",), {"dof": 3}, "december has no setting 'dof'. It has none: the trainer has them all."),
-        (("december", 3), {}, "n_clusters is 3; leave it out for the method 'december', where the trainer has it."),
+        (("december", 3), {}, "n_clusters is 3; leave it out for the method 'december', whose trainer has it."),
         (("hdbscan", 3), {}, "n_clusters is 3; leave it out for the method 'hdbscan', which finds their number."),
         (("gmm",), {}, "the method 'gmm' needs n_clusters, an integer of at least 1."),
         (("gmm", 0), {}, "n_clusters is 0; it must be at least 1."),
@@ -196,7 +196,7 @@ def test_a_december_model_without_a_mixture_is_an_error(empty_lab):
     with pytest.raises(EmbeddingError) as raised:
         lab.tables.ClusterAssignment.populate()
     assert str(raised.value) == (
-        "the trainer stored no mixture in its output['mixture'], so there are no clusters to read. Use a post hoc "
+        "the trainer stored no mixture in its output['mixture'], so no clusters can be read. Use a post hoc "
         "clustering for this model, or the december_trainer."
     )
     assert len(lab.tables.ClusterAssignment()) == len(lab.tables.ClusterAssignment.Session()) == 0

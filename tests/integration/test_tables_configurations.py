@@ -205,7 +205,7 @@ def test_the_set_of_a_moment_ago_is_computed_when_a_seed_arrives_meanwhile(empty
     assert sorted(compared) == [[[1, 2]], [[1, 2]], [[1, 2], [2, 1]]]
     (tables.ClusterAssignment & {"seed": 2}).delete()
     for key in keys:
-        with pytest.raises(SettingsError, match="are not there any more: some were deleted, or computed again"):
+        with pytest.raises(SettingsError, match="no longer exist: some were deleted, or computed again"):
             tables.ConfigurationAgreement().make_fetch(key)
 
 

@@ -171,4 +171,4 @@ def test_a_trained_model_must_be_one(lab, schema_name):
 def test_a_schema_object_must_be_active(lab):
     with pytest.raises(SettingsError) as raised:
         december_tables(dj.Schema(), nnfabrik=lab.nnfabrik)
-    assert str(raised.value) == ("schema is a DataJoint schema that is not activated; activate it, or pass its name.")
+    assert str(raised.value) == ("schema is a DataJoint schema that is not activated; activate it or pass its name.")

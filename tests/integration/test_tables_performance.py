@@ -292,8 +292,8 @@ def test_weights_that_do_not_fit_and_no_unit_ids_to_say_why(empty_lab, monkeypat
     assert message.startswith("the stored weights of the trained model {'model_fn': 'helpers.planted_lab.model',")
     assert message.endswith(
         "do not fit the model that its entries build now: Error in loading state_dict: Shape-mismatch for key "
-        "readout.first.features. Its recordings or its model function have changed since the training: bring them back "
-        "as they were, or delete the trained model, so that it is trained again."
+        "readout.first.features. Its recordings or its model function have changed since the training: restore them, "
+        "or delete the trained model, so that it is trained again."
     )
 
 
@@ -319,7 +319,8 @@ def test_a_data_set_without_a_test_tier_says_so(empty_lab):
     with pytest.raises(RecordingError) as raised:
         lab.tables.TestPerformance.populate()
     assert str(raised.value) == (
-        "the dataset has no tier 'test', only 'train', 'validation'; a model is tested on trials that it never saw."
+        "the dataset has no tier 'test', only 'train', 'validation'; a model is tested on trials that it has never "
+        "seen."
     )
     assert len(lab.tables.TestPerformance()) == 0
 

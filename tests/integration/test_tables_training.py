@@ -202,7 +202,7 @@ def test_a_function_that_cannot_be_found_is_named_with_its_entry(lab):
     assert str(raised.value) == (
         "the Trainer entry with trainer_hash 'abc' names the function 'helpers.planted_lab.no_such_trainer', which "
         "cannot be used here: module 'helpers.planted_lab' has no attribute 'no_such_trainer'. Install the package "
-        "that has it where this runs, or register the entry under the function's dotted path."
+        "that contains it where this runs, or register the entry under the function's dotted path."
     )
     lab.tables.TrainedModel.populate(key)
     assert len(lab.tables.TrainedModel()) == 1

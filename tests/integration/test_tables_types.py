@@ -400,8 +400,8 @@ def test_a_set_is_found_when_others_have_come_since(empty_lab):
     with pytest.raises(SettingsError) as caught:
         lab.tables.Consensus().seeds_of(key)
     assert str(caught.value) == (
-        "the 2 assignments that are to be compared are not there any more: some were deleted, or computed again with "
-        "another outcome. Populate again."
+        "the 2 assignments that are to be compared no longer exist: some were deleted, or computed again with "
+        "another result. Populate again."
     )
 
 

@@ -82,7 +82,7 @@ def test_what_no_column_holds_is_refused_in_words(lab, text):
 def test_names_that_differ_in_case_or_accents_are_one(lab):
     tables = lab.tables
     tables.KnownTypes().add_entry("Müller 1", neurons(1))
-    with pytest.raises(SettingsError, match=r"^there are known types with the name 'muller 1' already"):
+    with pytest.raises(SettingsError, match=r"^known types named 'muller 1' exist already"):
         tables.KnownTypes().add_entry("muller 1", neurons(2))
     (tables.KnownTypes & {"types_name": "Müller 1"}).delete()
 

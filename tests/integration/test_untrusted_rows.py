@@ -123,7 +123,7 @@ def test_stored_file_name_that_is_a_path_is_refused(lab: Lab, name: str) -> None
     with pytest.raises(EmbeddingError) as raised:
         stored_state_dict(lab.tables.TrainedModel, key)
     assert str(raised.value) == (
-        f"the state dict of the trained model {key} is stored under the file name {name!r}, which is no plain file "
+        f"the state dict of the trained model {key} is stored under the file name {name!r}, which is not a plain file "
         f"name. It was not fetched: find out who wrote it into {external.full_table_name}."
     )
 

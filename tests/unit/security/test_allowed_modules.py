@@ -292,8 +292,8 @@ def test_a_module_that_raises_while_it_is_imported_is_named(package: Path, restr
             check_functions({"trainer_fn": "lab_x.training.nothing"}, KEY)
         assert str(raised.value) == (
             f"the {ENTRY} names the function 'lab_x.training.nothing', which cannot be used here: module "
-            "'lab_x.training' has no attribute 'nothing'. Install the package that has it where this runs, or register "
-            "the entry under the function's dotted path."
+            "'lab_x.training' has no attribute 'nothing'. Install the package that contains it where this runs, or "
+            "register the entry under the function's dotted path."
         )
 
 

@@ -150,4 +150,4 @@ def _half_an_attachment(figures: Figures, bench: Bench) -> None:
     figures.equal("failed: the two damaged ones", len(errors), 2)
     for row in errors:
         said = row["error_message"]
-        figures.check("the reason names the damage", "its content does not fit its checksum" in said, said[:300])
+        figures.check("the reason names the damage", "its content does not match its checksum" in said, said[:300])
