@@ -196,7 +196,7 @@ class SurrogateReadouts:
     def _colored(self, current: FloatArray) -> FloatArray:
         """Return the matrix nearest to ``current`` (V, N) whose covariance is exactly that of the real readouts.
 
-        The orthogonal Procrustes problem (Schoenemann 1966): with principal axes ``A`` (V, r) and standard deviations
+        The orthogonal Procrustes problem (Schönemann 1966): with principal axes ``A`` (V, r) and standard deviations
         ``s`` along them it is ``A s U sqrt(N)``, where ``U`` (r, N) is the polar factor of ``s A' current``.
         """
         if not len(self._lengths):
@@ -299,7 +299,7 @@ def null_agreement(
 
     Phipson B, Smyth GK (2010). Permutation p-values should never be zero: calculating exact p-values when permutations
     are randomly drawn. *Statistical Applications in Genetics and Molecular Biology* 9, 39.
-    https://doi.org/10.2202/1544-6115.1585.
+    https://doi.org/10.2202/1544-6115.1585
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Rotation-equivariant stacked core, Gaussian or factorized readout (Ecker et al. 2018; Ustyuzhaninov et al. 2020)."""
+"""Rotation-equivariant stacked core, Gaussian or factorized readout (Ecker et al. 2019; Ustyuzhaninov et al. 2020)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def equivariant_core_gaussian_readout(
 ) -> FiringRateEncoder:
     """Build a rotation-equivariant core with a Gaussian readout, to compare neurons of any preferred orientation.
 
-    The core of Ecker et al. 2018 has each feature at ``orientations`` orientations; the defaults (3 layers, 16 features
+    The core of Ecker et al. 2019 has each feature at ``orientations`` orientations; the defaults (3 layers, 16 features
     at 8 orientations, kernels of 13, 5 and 5 pixels) are those of Ustyuzhaninov et al. 2020. Readout vectors have
     ``orientations * features`` entries, orientation-major: entry ``o * features + f`` belongs to feature f at
     orientation o, ``o * 360 / orientations`` degrees counterclockwise. Turning the image by 90 degrees counterclockwise

@@ -29,8 +29,8 @@ DIRECTIONS = "Directions are vectors of length 1: what a neuron is tuned to, and
 CITATIONS = (
     (
         "december",
-        "Learning to cluster neuronal function. DECEMber: Deep Embedding Clustering via Expectation Maximization-based "
-        "refinement. Code: github.com/Nisone2000/sensorium",
+        "Nellen, N. S. et al. Learning to cluster neuronal function. NeurIPS 2025. arXiv:2506.03293. DECEMber: Deep "
+        "Embedding Clustering via Expectation Maximization-based refinement. Code: github.com/Nisone2000/sensorium",
     ),
     (
         "sensorium",
@@ -40,22 +40,29 @@ CITATIONS = (
     (
         "adaptive",
         "Turishcheva, P., Burg, M., Sinz, F. H. and Ecker, A. Reproducibility of predictive networks for mouse visual "
-        "cortex. 2024. arXiv:2406.12625",
+        "cortex. NeurIPS 2024. arXiv:2406.12625",
     ),
     ("nnfabrik", "nnfabrik. github.com/sinzlab/nnfabrik"),
     ("neuralpredictors", "neuralpredictors. github.com/sinzlab/neuralpredictors"),
-    ("datajoint", "Yatsenko, D. et al. DataJoint. 2015. bioRxiv 031658"),
+    (
+        "datajoint",
+        "Yatsenko, D. et al. DataJoint: managing big scientific data using MATLAB or Python. 2015. bioRxiv 031658",
+    ),
     (
         "dec",
         "Xie, J., Girshick, R. and Farhadi, A. Unsupervised deep embedding for clustering analysis. ICML 2016. "
         "arXiv:1511.06335",
     ),
     ("ari", "Hubert, L. and Arabie, P. Comparing partitions. Journal of Classification 2, 193-218, 1985"),
-    ("tsne", "Linderman, G. C. and Steinerberger, S. Clustering with t-SNE, provably. 2017. arXiv:1706.02582"),
+    (
+        "tsne",
+        "Linderman, G. C. and Steinerberger, S. Clustering with t-SNE, provably. SIAM Journal on Mathematics of Data "
+        "Science 1, 313-332, 2019",
+    ),
     (
         "surrogates",
         "Schreiber, T. and Schmitz, A. Improved surrogate data for nonlinearity tests. Physical Review Letters 77, "
-        "635, 1996",
+        "635-638, 1996",
     ),
     (
         "rotation",

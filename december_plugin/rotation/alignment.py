@@ -154,7 +154,7 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
 
     Gower JC (1975). Generalized Procrustes analysis. *Psychometrika* 40, 33-51. https://doi.org/10.1007/BF02291478
 
-    Frey BJ, Jojic N (2002). Fast, large-scale transformation-invariant clustering. *NIPS*.
+    Frey BJ, Jojic N (2002). Fast, large-scale transformation-invariant clustering. *NIPS* 14.
 
     Examples
     --------

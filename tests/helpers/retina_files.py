@@ -1,4 +1,4 @@
-"""Small recordings in the published layouts of Höfling et al. 2024 and Sridhar et al. 2025."""
+"""Small recordings in the published layouts of Höfling et al. 2024 and Sridhar et al. 2026."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Recordings are in the folder in which an example runs, in the published layouts but small: ``rgc-natstim`` of Höfling et
 al. 2024 (``responses.h5``, two sessions of 6 and 3 neurons, and ``movie.pkl``), ``marmoset-retina`` of Sridhar et al.
-2025 (retina 01 with 5 cells).
+2026 (retina 01 with 5 cells).
 """
 
 from __future__ import annotations

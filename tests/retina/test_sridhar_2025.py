@@ -1,4 +1,4 @@
-"""Marmoset retina movies of Sridhar et al. 2025: what is served, against openretina's own dataset."""
+"""Marmoset retina movies of Sridhar et al. 2026: what is served, against openretina's own dataset."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Marmoset retina movies of Sridhar et al. 2025, read by openretina."""
+"""Marmoset retina movies of Sridhar et al. 2026, read by openretina."""

@@ -1,4 +1,4 @@
-"""Reads and checks the files of Sridhar et al. 2025: responses, fixations and images of the natural movie."""
+"""Reads and checks the files of Sridhar et al. 2026: responses, fixations and images of the natural movie."""
 
 from __future__ import annotations
 

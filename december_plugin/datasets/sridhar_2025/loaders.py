@@ -1,4 +1,4 @@
-"""The nnfabrik dataset function for the marmoset retina movies of Sridhar et al. 2025, read by openretina."""
+"""The nnfabrik dataset function for the marmoset retina movies of Sridhar et al. 2026, read by openretina."""
 
 from __future__ import annotations
 

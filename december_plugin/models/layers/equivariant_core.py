@@ -1,4 +1,4 @@
-"""Rotation-equivariant stack of steerable convolutions (Ecker et al. 2018; Ustyuzhaninov et al. 2020)."""
+"""Rotation-equivariant stack of steerable convolutions (Ecker et al. 2019; Ustyuzhaninov et al. 2020)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rotation-equivariant convolutions with steerable filters (Weiler et al. 2018; Ecker et al. 2018).
+"""Rotation-equivariant convolutions with steerable filters (Weiler et al. 2018; Ecker et al. 2019).
 
 Every filter is a weighted sum of two-dimensional Hermite functions in polar coordinates, which can be rotated by any
 angle. A layer applies each of its F filters at O orientations: its output has O * F channels, orientation-major
