@@ -330,7 +330,7 @@ def test_an_error_in_the_middle_leaves_neither_rows_nor_files(
 ) -> None:
     target.tables.KnownTypes().add_entry("planted", {"first": ([7], ["another"])})
     before, files = n_rows(target), files_of(target, store_folder)  # those of the tests before
-    with pytest.raises(SettingsError, match=r"KnownTypes has a row with .* and with another type_names"):
+    with pytest.raises(SettingsError, match=r"KnownTypes already has a row with .*, but with another type_names"):
         bring(small, target)
     assert n_rows(target) == before
     assert files_of(target, store_folder) <= files

@@ -122,7 +122,7 @@ def test_other_names_are_listed_without_a_guess(database, schema_name, monkeypat
     said = lab_module.no_tables(database.connection, "december")
     assert said.startswith(
         "there are no december tables in the schema 'december' yet. There are tables in: lab_0, lab_1, lab_2, lab_3, "
-        "lab_4, lab_5, lab_6, lab_7 and 2 more. Add --schema lab_0. `december register` makes them"
+        "lab_4, lab_5, lab_6, lab_7 and 2 more. Add --schema lab_0. `december register` creates them"
     )
     monkeypatch.setattr(lab_module, "_schemas_with_tables", lambda connection: [])
-    assert "yet. `december register` makes them" in lab_module.no_tables(database.connection, "december")
+    assert "yet. `december register` creates them" in lab_module.no_tables(database.connection, "december")

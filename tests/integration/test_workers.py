@@ -454,7 +454,7 @@ def test_names_that_do_not_exist_make_no_schemas(database, command):
     for words in (("status",), ("ari",), ("worker",)):
         error = command.run(*words, code=1).stderr
         assert f"there are no december tables in the schema {command.schema!r} yet." in error
-        assert "`december register` makes them" in error
+        assert "`december register` creates them" in error
     schemas = [row[0] for row in database.connection.query("SHOW DATABASES").fetchall()]
     assert command.schema not in schemas
 
