@@ -56,12 +56,8 @@ def read_bundle(path: str | Path) -> Bundle:
 
     Examples
     --------
-    >>> from december_plugin import open_lab
     >>> from december_plugin.bundles import read_bundle
-    >>> from december_plugin.sharing import write_bundle
-    >>> lab = open_lab(schema="retina")
-    >>> counts = write_bundle("result.zip", lab.tables, restriction={"method": "kmeans", "n_clusters": 3})
-    >>> with read_bundle("result.zip") as bundle:  # here the database is no longer needed
+    >>> with read_bundle("result.zip") as bundle:  # written by `december bundle result.zip`
     ...     bundle.configurations[["label", "n_clusters", "agreement_mean"]].round(2)
          label  n_clusters  agreement_mean
     0  k-means           3            0.42
@@ -83,11 +79,7 @@ class Bundle:
 
     Examples
     --------
-    >>> from december_plugin import open_lab
     >>> from december_plugin.bundles import read_bundle
-    >>> from december_plugin.sharing import write_bundle
-    >>> lab = open_lab(schema="retina")
-    >>> counts = write_bundle("result.zip", lab.tables, restriction={"method": "kmeans", "n_clusters": 3})
     >>> bundle = read_bundle("result.zip")
     >>> bundle.trainings_of(1)
     [1, 2, 3]

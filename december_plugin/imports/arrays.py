@@ -150,7 +150,9 @@ def table_matrix(frame: pd.DataFrame, name: str) -> npt.NDArray[np.floating[Any]
         )
     words = [str(column) for column, kind in frame.dtypes.items() if kind.kind not in "iuf"]
     if words:
-        raise EmbeddingError(f"{name} has the column {words[0]!r}, which holds no numbers. Leave it out of the table.")
+        raise EmbeddingError(
+            f"{name} has the column {words[0]!r}, which does not hold numbers. Leave it out of the table."
+        )
     return checked_matrix(frame.to_numpy(), name)
 
 

@@ -52,11 +52,11 @@ def covariance_of_fingerprints(
     left = np.linalg.norm(f - w @ features)
     total = np.linalg.norm(f)
     if not total:
-        raise EmbeddingError(f"{name} are constant over the probes, so they tell nothing of the features.")
+        raise EmbeddingError(f"{name} are constant over the probes, so they say nothing about the features.")
     if left > MISFIT * total:
         raise EmbeddingError(
-            f"{name} are no drives of these readout vectors: a part of {left / total:.2g} of them cannot be written as "
-            "weights times features. They are of another model or order of neurons, from after the nonlinearity, or of "
-            "every neuron at a place of its own; give the model's feature covariance instead."
+            f"{name} are not drives of these readout vectors: a part of {left / total:.2g} of them cannot be written "
+            "as weights times features. They are from another model or order of neurons, from after the nonlinearity, "
+            "or of every neuron at its own position; give the model's feature covariance instead."
         )
     return np.asarray(features @ features.T / f.shape[1])

@@ -15,7 +15,7 @@ from pathlib import Path
 from helpers.reference import public_objects
 
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-DATABASE_ROOMS = ("database", "intake", "pool", "results", "schemas", "sharing")
+DATABASE_ROOMS = ("bundles", "database", "intake", "pool", "results", "schemas", "sharing")
 # Packages that the tests can do without, and the names whose examples need them.
 EXTRAS = {
     "anndata": ("december_plugin.bundles.annotated.annotated_neurons",),

@@ -17,7 +17,8 @@ done; schemas that it makes are dropped. There are two:
     their alignments and k-means with three clusters on the aligned vectors. Another model, of other sessions, one of
     which has a single test trial.
 
-The fabrikant of both is "tester". To add to the labs: :mod:`helpers.examples_lab`.
+Examples of ``december_plugin.bundles`` find ``result.zip``, a bundle of k-means with three clusters of ``retina``. The
+fabrikant of both labs is "tester". To add to the labs: :mod:`helpers.examples_lab`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import pytest
 
 from december_plugin.database.connection import Database
 from december_plugin.schemas.lab import open_lab
+from december_plugin.sharing import write_bundle
 from helpers import examples_lab
 from helpers.docstring_examples import examples_of_extra, examples_with_database, failures_of, skipped_lines
 
@@ -42,15 +44,27 @@ def filled(database: Database) -> Iterator[examples_lab.Filled]:
     filled.drop()
 
 
+@pytest.fixture(scope="module")
+def bundle(filled: examples_lab.Filled, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the bundle that examples read."""
+    path = tmp_path_factory.mktemp("bundle") / "result.zip"
+    write_bundle(path, open_lab(schema="retina").tables, restriction={"method": "kmeans", "n_clusters": 3})
+    return path
+
+
 @pytest.mark.slow(15)
 @pytest.mark.filterwarnings("ignore")
-def test_examples(filled: examples_lab.Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples(filled: examples_lab.Filled, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(folder: Path) -> None:
+        (folder / bundle.name).symlink_to(bundle)
+
     monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
     tests = examples_with_database()
     assert skipped_lines(tests) == []
     said = []
     for test in tests:
-        said.append(failures_of(test, tmp_path / test.name))
+        is_of_bundles = test.name.startswith("december_plugin.bundles.")
+        said.append(failures_of(test, tmp_path / test.name, fill=link if is_of_bundles else None))
         filled.restore()
     assert not any(said), "".join(said)
 

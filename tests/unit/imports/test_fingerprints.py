@@ -38,10 +38,10 @@ def test_fingerprints_of_something_else() -> None:
     ):
         covariance_of_fingerprints(w, drives[1:])
     with pytest.raises(
-        EmbeddingError, match=r"F.npy are no drives of these readout vectors: a part of .* of every neuron"
+        EmbeddingError, match=r"F.npy are not drives of these readout vectors: a part of .* of every neuron"
     ):
         covariance_of_fingerprints(w, drives[::-1], name="F.npy")
-    with pytest.raises(EmbeddingError, match=r"are no drives of these readout vectors"):
+    with pytest.raises(EmbeddingError, match=r"are not drives of these readout vectors"):
         covariance_of_fingerprints(w, np.maximum(drives, 0))
-    with pytest.raises(EmbeddingError, match=r"are constant over the probes, so they tell nothing of the features"):
+    with pytest.raises(EmbeddingError, match=r"are constant over the probes, so they say nothing about the features"):
         covariance_of_fingerprints(w, np.ones((12, 7)))

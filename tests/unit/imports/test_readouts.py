@@ -127,7 +127,7 @@ def test_arrays_that_cannot_be_readout_vectors(tmp_path: Path) -> None:
         read_readouts(VECTORS[:, 0])
     with pytest.raises(EmbeddingError, match=r"has NaN or infinite numbers, the first in row 5, column 1 \(from 0\)"):
         read_readouts(np.where(np.arange(21).reshape(7, 3) == 16, np.inf, VECTORS))
-    with pytest.raises(EmbeddingError, match=r"has the column 'area', which holds no numbers"):
+    with pytest.raises(EmbeddingError, match=r"has the column 'area', which does not hold numbers"):
         read_readouts(units(area="V1", w0=1.0))
     with pytest.raises(EmbeddingError, match=r"has 7 rows and the table of units has 6, so they cannot be of the same"):
         read_readouts(VECTORS, units=read_units(units().iloc[1:]))
