@@ -274,7 +274,7 @@ def test_without_models_it_can_be_read_and_not_imported(
 def test_mistakes_of_who_bundles(filled: lab_tables.Lab, file: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="exists; name another file"):
         write_bundle(file, filled.tables)
-    with pytest.raises(SettingsError, match="no cluster assignment fits what was chosen"):
+    with pytest.raises(SettingsError, match="no cluster assignment fits the selection"):
         write_bundle(tmp_path / "none.zip", filled.tables, restriction={"n_clusters": 17})
     others = filled.tables.KnownTypes().add_entry("others", {"elsewhere": ([1, 2], ["a", "b"])})
     with pytest.raises(SettingsError, match="there are several sets of known types"):
