@@ -55,7 +55,9 @@ def test_alignments_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         "models have their own clusters. Add a baseline_trainer."
     )
     monkeypatch.setenv("DECEMBER_EQUIVARIANT_MODELS", "my.models; --")
-    with pytest.raises(SettingsError, match=r"has 'my\.models; --'; it must be a list of dotted names of model functions"):
+    with pytest.raises(
+        SettingsError, match=r"has 'my\.models; --'; it must be a list of dotted names of model functions"
+    ):
         list(advice(sweep))
 
 
