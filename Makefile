@@ -11,7 +11,7 @@ help:
 	@echo "make chaos       workers, server and stores under faults, at length: about half an hour (CHAOS_ARGS=...)"
 	@echo "make unit        unit tests alone: no database"
 	@echo "make retina      tests of the extra [retina], in an environment of their own (.venv-retina, 2.6 GB)"
-	@echo "make lint        ruff, import-linter, mypy, codespell, hadolint, the compose file against its schema"
+	@echo "make lint        ruff, import-linter, mypy, codespell, hadolint, zizmor, the compose file against its schema"
 	@echo "make format      let ruff lay the code out"
 	@echo "make benchmarks  times and memory, as ratios"
 	@echo "make docs        the documentation's site, into build/docs; make docs-links: whether links to other sites work"
@@ -62,6 +62,7 @@ lint:
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 	.venv/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venv/bin/zizmor --offline --quiet --min-severity medium .github/workflows
 
 format:
 	@scripts/bootstrap venv

@@ -39,7 +39,7 @@ REQUIREMENTS = [
     "safetensors>=0.4.4,<1",
     "threadpoolctl>=3.1,<4",
     "tqdm>=4.66,<5",
-    "urllib3>=1.26,<3",
+    "urllib3>=2.0.2,<3",
     "certifi>=2023.7.22,<2100",
 ]
 SUBMITIT = "submitit>=1.5,<2"
@@ -90,6 +90,7 @@ setup(
             "ruff>=0.6",
             "setuptools>=70.1",
             TENSORBOARD,
+            "zizmor>=1.20,<2",
         ],
     },
     entry_points={"console_scripts": ["december=december_plugin.cli:main"]},

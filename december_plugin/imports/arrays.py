@@ -96,7 +96,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         first = pd.read_csv(path, header=None, nrows=1, dtype=str, encoding="utf-8-sig").iloc[0]
         has_names = _are_names([str(value) for value in first])
-        return pd.read_csv(path, header=0 if has_names else None, encoding="utf-8-sig")
+        header = 0 if has_names else None
+        # By default pandas 2 rounds the last bits.
+        return pd.read_csv(path, header=header, encoding="utf-8-sig", float_precision="round_trip")
     except (OSError, ValueError, EOFError, pd.errors.ParserError) as error:  # pyarrow's errors are ValueErrors
         reason = " ".join(str(error).split())
         raise EmbeddingError(f"{path} cannot be read as a table: {reason[:200]}.") from None

@@ -235,7 +235,7 @@ def test_a_bucket_is_known_by_its_mark(store: S3Store, s3: S3Server) -> None:
     store.check()
     store.identity = "b" * 32
     with pytest.raises(
-        StoreUnavailableError, match=r"database has used before: its mark december-store.txt is another"
+        StoreUnavailableError, match=r"database has used before: its mark december-store.txt is that of another"
     ):
         store.check()
     store.remove(MARK)

@@ -51,6 +51,7 @@ def test_mps_runs_only_as_long_as_it_is_measured(machine):
     assert are_gone(daemon)
 
 
+@needs_proc
 def test_an_mps_that_runs_already_is_measured_alone(machine, tmp_path):
     write_mps(machine)
     (tmp_path / mps_daemon.PID_FILE).write_text(str(os.getpid()))

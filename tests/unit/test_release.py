@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,6 +65,14 @@ def test_the_conda_recipe_asks_for_the_same(script):
     named |= dict(re.fullmatch(r"([\w.-]+?)([<>=].*)", each).groups() for each in by_pip if each != "..")
     assert named.pop("python") == ">=3.10,<3.14"
     assert named == expected
+
+
+@pytest.mark.parametrize("file", ["constraints.txt", "constraints-retina.txt"])
+def test_tested_versions_are_allowed(file):
+    lines = [line for line in (ROOT / file).read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    tested = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    allowed = {name: SpecifierSet(versions) for name, versions in requirements_of_setup().items()}
+    assert {name: tested[name] for name in allowed if tested[name] not in allowed[name]} == {}
 
 
 def test_the_section_of_a_release(script, project):
