@@ -230,7 +230,7 @@ class Alignment(dj.Computed):
         return row, _session_rows(found, neurons)
 
     def core_of(self, key: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[nn.Module, Tensor, int]:
-        """Return the core of a trained model, images that it can be shown, and its number of orientations.
+        """Return the core of a trained model, suitable images, and its number of orientations.
 
         For our models, the weights determine the core, and the images are noise; others are built with their
         recordings.

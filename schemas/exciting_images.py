@@ -241,7 +241,7 @@ class Mei(_TableOfImages, dj.Computed):
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return, packed, the settings, the configurations and what the trainer said about the neurons.
 
-        The other seeds of an ensemble are no part of it: DataJoint refuses a result if what this returns has changed
+        The other seeds of an ensemble are not part of it: DataJoint refuses a result if what this returns has changed
         meanwhile, and seeds that are trained while images are sought change nothing of them.
         """
         row = (self.settings_table & key).fetch1()

@@ -184,7 +184,7 @@ def _is_complete(connection: Any, schema: str) -> bool:
 
 
 def _nnfabrik_of(connection: Any, schema: str) -> str | None:
-    """Return the schema of the nnfabrik tables that the plan in ``schema`` refers to, or None if there is no plan."""
+    """Return the schema of the nnfabrik tables that the plan in ``schema`` refers to; None without a plan."""
     row = connection.query(
         "SELECT referenced_table_schema FROM information_schema.key_column_usage "
         "WHERE table_schema = %s AND table_name = 'training_plan' AND referenced_table_name = 'model' LIMIT 1",

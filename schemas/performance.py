@@ -248,7 +248,7 @@ def _known_stimulus_ids(session: TierPredictions, loader: Any) -> np.ndarray | N
     try:
         return stimulus_ids_of(loader, session.frames)
     except SettingsError as error:
-        logger.warning("there is no correlation to the average: %s", error)
+        logger.warning("the correlation to the average cannot be computed: %s", error)
         return None
 
 

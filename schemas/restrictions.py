@@ -77,7 +77,7 @@ def like(column: str, patterns: Iterable[str]) -> str:
 
 
 def _sql_pattern(pattern: str) -> str:
-    """Return a pattern as it stands between single quotes in SQL, with ``|`` as the character that escapes."""
+    """Return a pattern as it is written between single quotes in SQL, with ``|`` as the escape character."""
     escaped = re.sub(r"([|%_])", r"|\1", pattern).replace("*", "%")
     return escaped.replace("\\", "\\\\").replace("'", "''")
 

@@ -236,7 +236,7 @@ class ThreePartTraining(RelocatedTraining):
         include_state_dict: bool = True,
         seed: int | None = None,
     ) -> Any:
-        """Return loaders, model and, if asked for, trainer, as nnfabrik's ``load_model`` does.
+        """Return loaders, model and, if requested, trainer, as nnfabrik's ``load_model`` does.
 
         If both stored weights and loaders are returned, the neurons are in the order of the training.
 

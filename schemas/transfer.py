@@ -43,7 +43,7 @@ OF_CONFIGURATIONS = (
     "MeiConfusion",
     "SurrogateAgreement",
 )
-# Columns that must be equal where a row of the same key is there already: clusters of another are no result of it.
+# Columns that must be equal if a row with the same key exists already: clusters of another are not its result.
 COMPARED = {
     "Clustering": ("method", "n_clusters"),
     "KnownTypes": ("type_names",),

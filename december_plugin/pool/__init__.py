@@ -1,6 +1,6 @@
 """Processes that fill the tables: workers, and the pools that keep them running.
 
-Supervisors import nothing heavy: what a worker needs is imported when it is asked for.
+Supervisors import nothing heavy: what a worker needs is imported on first use.
 """
 
 from typing import TYPE_CHECKING

@@ -129,7 +129,7 @@ class FolderStore(ObjectStore):
 
 
 class _MissingError(FileNotFoundError):
-    """The file that was asked for is not there; the store is."""
+    """The store is there, but the requested file is not."""
 
 
 def _raise_unless_missing(error: OSError) -> None:

@@ -80,7 +80,7 @@ class Notifier:
         connect: Callable[[], Any],
         log: Callable[[str], None],
     ) -> Notifier:
-        """Return one that looks at the jobs of a schema with a connection of its own, which ``connect`` opens."""
+        """Return one that watches the jobs of a schema on its own connection, which ``connect`` opens."""
         observer = Observer(schema, lock_name(schema, target.identity), connect=connect)
         return cls(target, observer, schema=schema, who=who, who_id=who_id, log=log)
 
@@ -110,7 +110,7 @@ class Notifier:
         self._thread.start()
 
     def trouble(self, text: str) -> None:
-        """Tell, once, what keeps this pool or worker from working and needs somebody."""
+        """Report, once, what keeps this pool or worker from working and needs attention."""
         if text not in self._told_troubles:
             self._told_troubles.add(text)
             self._troubles.append(text)

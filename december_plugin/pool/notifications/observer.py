@@ -101,7 +101,7 @@ class Observer:
             self._began = None
             return False
         records.end_when_silent(SILENT_SECONDS)
-        if self._began is None:  # otherwise it had the lock before, and goes on from what it had seen
+        if self._began is None:  # otherwise it had the lock before, and continues from what it had seen
             self._begin(records)
         return True
 

@@ -255,7 +255,7 @@ def _target(value: str, source: str) -> NotificationTarget:
     if not words:
         raise SettingsError(f"{source} is empty. It must be {ALLOWED}.")
     if shutil.which(words[0]) is None:
-        raise SettingsError(f"{source} begins with {words[0]!r}, and there is no such command. It must be {ALLOWED}.")
+        raise SettingsError(f"{source} begins with {words[0]!r}, which is not a command here. It must be {ALLOWED}.")
     return Command(words)
 
 

@@ -283,7 +283,7 @@ def check_credentials() -> None:
     Raises
     ------
     SettingsError
-        If a user was, or would be, asked for one, or if Slurm stores the environment with the password.
+        If a user was, or would be, prompted for one, or if Slurm stores the environment with the password.
     """
     stored = _configuration_file()
     for key, variable in (("user", "DJ_USER"), ("password", "DJ_PASS")):

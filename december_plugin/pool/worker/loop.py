@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 120  # for an answer of the server
 IDLE_CONNECTION_SECONDS = 900  # after which the server ends a connection that is silent
-STORE_PATIENCE_SECONDS = 600.0  # of a worker that has not begun; the next one of its pool reads the settings anew
+STORE_PATIENCE_SECONDS = 600.0  # of a worker that has not begun; its pool's next one reads the settings again
 FLUSH_SECONDS = 5.0  # for the last checkpoint of an interrupted training
 GOODBYE_ANSWER_SECONDS = 3.0  # for each answer of the server at the end
 

@@ -139,7 +139,7 @@ def test_the_option_goes_before_the_environment_and_that_before_the_configuratio
     [
         ("ftp://chat.example/a-secret", "--notify is not an address of a webhook. It must be an address that begins"),
         ("https:///a-secret", "--notify is not an address of a webhook."),
-        ("tell-nobody a-secret", "--notify begins with 'tell-nobody', and there is no such command."),
+        ("tell-nobody a-secret", "--notify begins with 'tell-nobody', which is not a command here."),
         ("sh 'a-secret", "--notify is not a command (No closing quotation)."),
         ("file:/nowhere/at/all", "--notify names the file /nowhere/at/all, which cannot be read (No such file or dir"),
     ],
