@@ -122,7 +122,7 @@ def add_notification_option(parser: argparse.ArgumentParser) -> None:
         "--notify",
         metavar="URL|COMMAND",
         help="notify a webhook (Slack, Mattermost, Discord, ...) or a command when jobs failed or are poisoned, when "
-        "nothing is left to do, and when the pool needs attention. Others on this machine can see an address that is "
+        "nothing is left to do, and when workers need attention. Others on this machine can see an address that is "
         "given here: file:PATH reads it from a file (default: DECEMBER_NOTIFY, or december.notify in DataJoint's "
         "configuration, or none)",
     )
