@@ -108,7 +108,8 @@ def add_work_options(parser: argparse.ArgumentParser, *, idle_exit: float | None
         type=Path,
         metavar="FOLDER",
         help="write the curves of every training into a subfolder of this one while it trains, for `tensorboard "
-        "--logdir FOLDER` (default: DECEMBER_TENSORBOARD, or december.tensorboard in DataJoint's configuration, or none)",
+        "--logdir FOLDER` (default: DECEMBER_TENSORBOARD, or december.tensorboard in DataJoint's configuration, or "
+        "none)",
     )
     group.add_argument("--retry", action="store_true", help="retry jobs that failed earlier")
     group.add_argument(
