@@ -143,7 +143,7 @@ def test_one_seed_has_stability() -> None:
     assert lines[2].split() == ["3", "k-means", "-", "0", "0.850", "±", "0.071", "0.250"]
     assert lines[4].split() == ["4", "k-means", "-", "0", "-", "0.250"]
     assert lines[6].startswith("stability: within each model, how well its clusters are found again in random parts")
-    assert "nothing can agree" not in "".join(lines)
+    assert "there is nothing to compare" not in "".join(lines)
 
 
 def test_stability_has_the_largest_p_value_of_the_seeds() -> None:
