@@ -320,7 +320,7 @@ def test_clusters_that_are_there_and_differ(target: lab_tables.Lab, small: Path,
     key = target.tables.ClusterAssignment.fetch("KEY", limit=1)[0]
     target.tables.ClusterAssignment.update1({**key, "labels_md5": "0" * 32})
     before = n_rows(target)
-    with pytest.raises(SettingsError, match="ClusterAssignment already has a row .* with another labels_md5"):
+    with pytest.raises(SettingsError, match=r"ClusterAssignment already has a row .* with another labels_md5"):
         bring(small, target)
     assert n_rows(target) == before
 
