@@ -30,7 +30,7 @@ def test_of_many_blocks_their_number_is_said() -> None:
     many = {"clusters": np.arange(16), "sizes": np.ones(16), "correlations": correlations}
     found = reports.functions(**many, blocks=cluster_blocks(correlations))
     assert "8 of the blocks have several clusters." in found.words
-    assert "are one: " not in found.words
+    assert "Clusters that respond alike" not in found.words
     one = reports.functions(**many, blocks=cluster_blocks(correlations, threshold=-1.0))
     assert "0, 1, 2, 3, 4 and 11 more" in one.words
     assert "The last merge was at 0.10: the wider" in one.words
