@@ -100,7 +100,7 @@ def test_a_folder_that_moved_is_not_trained_anew(
     loaders, _ = moved.tables.TrainedModel().load_model({"seed": 1})
     assert list(loaders["test"]) == ["static1"]
     assert run(moved, "relocate", "--list") == 0
-    assert capsys.readouterr().out.startswith(f"{old} is read from {new} since ")
+    assert capsys.readouterr().out.startswith(f"{old} has been read from {new} since ")
 
 
 def test_the_file_of_the_sweep_may_have_the_new_paths(

@@ -82,6 +82,6 @@ def _list(args: argparse.Namespace) -> int:
     if not rows:
         print("Nothing has moved.")
     for row in rows:
-        print(f"{row['old_path']} is read from {row['new_path']} since {row['relocated_ts']}")
+        print(f"{row['old_path']} has been read from {row['new_path']} since {row['relocated_ts']}")
         print(f"  compared with {row['relocated_checked']}")
     return 0
