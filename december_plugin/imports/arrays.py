@@ -97,8 +97,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
         first = pd.read_csv(path, header=None, nrows=1, dtype=str, encoding="utf-8-sig").iloc[0]
         has_names = _are_names([str(value) for value in first])
         header = 0 if has_names else None
-        # By default pandas 2 rounds the last bits.
-        return pd.read_csv(path, header=header, encoding="utf-8-sig", float_precision="round_trip")
+        # Before 3.1 pandas rounds the last bits unless it is told not to; since then the option is deprecated.
+        rounds = tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1)
+        exact: Any = {"float_precision": "round_trip"} if rounds else {}
+        return pd.read_csv(path, header=header, encoding="utf-8-sig", **exact)
     except (OSError, ValueError, EOFError, pd.errors.ParserError) as error:  # pyarrow's errors are ValueErrors
         reason = " ".join(str(error).split())
         raise EmbeddingError(f"{path} cannot be read as a table: {reason[:200]}.") from None

@@ -386,7 +386,7 @@ def test_clusters_of_a_labs_own_model_that_is_not_aligned_are_compared_at_all_or
     errors = lab.tables.ClusterConfusion.populate(suppress_errors=True)["error_list"]
     assert lab.tables.ClusterConfusion.fetch("n_orientations").tolist() == [O]
     ((_, error),) = errors
-    assert "the number of orientations of the model of helpers.rotated_lab.own_model is not known" in error
+    assert "the number of orientations of the model of helpers.rotated_lab.own_model is unknown" in error
 
 
 def test_cores_of_a_lab_are_checked_with_their_recordings(declared_own):
@@ -403,7 +403,7 @@ def test_cores_of_a_lab_are_checked_with_their_recordings(declared_own):
     ("model", "config", "message"),
     [
         (OWN, {"is_equivariant": False}, r"the core is not rotation-equivariant: turning the images by 90 degrees cha"),
-        (OWN, {"says": False}, r"the number of orientations of the model of helpers\.rotated_lab\.own_model is not kn"),
+        (OWN, {"says": False}, r"the number of orientations of the model of helpers\.rotated_lab\.own_model is unkno"),
         ("helpers.rotated_lab.coreless_model", {}, r"the model of helpers\.rotated_lab\.coreless_model has no core"),
     ],
 )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import doctest
 
+import datajoint as dj
 import pytest
 
 from helpers.docstring_examples import examples_without_database, failures_of, skipped_lines
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path, monkeypatch):
+def _own_folders_and_connection(tmp_path, monkeypatch):
+    monkeypatch.delattr(dj.conn, "connection", raising=False)  # of a test that ran before in this process
     monkeypatch.setenv("DECEMBER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
 
