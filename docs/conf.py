@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 from december_plugin import __version__  # noqa: E402
 
 project = "december_plugin"
+html_show_copyright = False
 author = "The december_plugin developers"
 version = release = __version__
 
