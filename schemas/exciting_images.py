@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -130,15 +130,11 @@ class _TableOfImages:
         Raises
         ------
         MisfitError
-            If the model of a seed was deleted: no table refers to those of other seeds.
+            If the model of a seed was deleted.
         """
-        rows = self._configuration(key).fetch("seed", "output", as_dict=True)
+        rows = (self._configuration(key) & [{"seed": seed} for seed in seeds]).fetch("seed", "output", as_dict=True)
         neurons = {int(row["seed"]): neurons_of(row["output"]) for row in rows}
-        if missing := [seed for seed in seeds if seed not in neurons]:
-            raise MisfitError(
-                f"the images are those of the models with the seeds {_in_words(seeds)}, of which the trained models of "
-                f"seed {_in_words(missing)} were deleted. {remedy}"
-            )
+        _require_models(seeds, neurons, remedy)
         return {"neurons": {str(seed): neurons[seed] for seed in seeds}, "seeds": list(seeds)}
 
     def _ensemble(self, key: Mapping[str, Any], stored: Mapping[str, Any]) -> tuple[_Ensemble, Any]:
@@ -165,6 +161,15 @@ class _TableOfImages:
             found.neuron_ids.append(ids)
             found.seeds.append(seed)
         return found, own_loaders
+
+
+def _require_models(seeds: Sequence[int], there: Container[int], remedy: str) -> None:
+    """Raise an error if the model of a seed is not there any more: no table refers to those of other seeds."""
+    if missing := [seed for seed in seeds if seed not in there]:
+        raise MisfitError(
+            f"the images are those of the models with the seeds {_in_words(seeds)}, of which the trained models of "
+            f"seed {_in_words(missing)} were deleted. {remedy}"
+        )
 
 
 def _in_words(seeds: Sequence[int]) -> str:
@@ -289,7 +294,7 @@ class Mei(_TableOfImages, dj.Computed):
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], neurons: list[dict[str, Any]]) -> None:
         """Insert the entry and its neurons, some images at a time, if all of its models are still there."""
-        self._members(key, row["mei_seeds"].tolist(), remedy=RUN_AGAIN)
+        _require_models(row["mei_seeds"].tolist(), self._configuration(key).fetch("seed").tolist(), RUN_AGAIN)
         self.insert1({**key, **row})
         for start, stop in _parts([each["mei_image"].nbytes for each in neurons]):
             self.Neuron.insert({**key, **neuron} for neuron in neurons[start:stop])
